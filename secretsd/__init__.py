@@ -1,0 +1,1 @@
+"""jarvis-secretsd: the daemon and its operator's command."""

@@ -1,0 +1,1 @@
+"""The chained, signed log: written, read back, recovered, verified offline."""

@@ -1,0 +1,10 @@
+"""secretsctl, the operator's command (docs/secretsctl.md). One file a group of commands; `app` knows them all."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run secretsctl and end the process: 0 done, 1 refused or failed, 2 usage, 3 daemon not reachable."""
+    from secretsd.cli.app import root  # noqa: PLC0415 — importing this package must stay cheap
+
+    root.main(prog_name="secretsctl")

@@ -1,0 +1,23 @@
+"""policy.yaml: who may do what, and what kind of secret a name stands for (docs/policy.md)."""
+
+from secretsd.policy.exposure import check_exposure
+from secretsd.policy.names import NameSet
+from secretsd.policy.parse import load, parse
+from secretsd.policy.rules import ClientRule, Policy, Proof, SecretRule, TokenProof, UidProof
+from secretsd.policy.settings import SecretSettings, decide, requested_ms
+
+__all__ = [
+    "ClientRule",
+    "NameSet",
+    "Policy",
+    "Proof",
+    "SecretRule",
+    "SecretSettings",
+    "TokenProof",
+    "UidProof",
+    "check_exposure",
+    "decide",
+    "load",
+    "parse",
+    "requested_ms",
+]

@@ -1,0 +1,1 @@
+"""Generators, schedule, and what a rotation means."""

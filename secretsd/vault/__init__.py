@@ -1,0 +1,1 @@
+"""The document, its file, and the vault on top."""

@@ -1,0 +1,53 @@
+# Each target sets itself up from nothing: Python 3.11 or newer and git are enough.
+# A stamp in .venv makes the second call fast; a changed pyproject.toml installs again.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/local/sbin:/usr/sbin
+
+SETUP := tools/environment
+DISTRIBUTIONS := pyproject.toml bus/pyproject.toml clients/python/pyproject.toml
+
+# `make run` needs a broker: Mosquitto, the one that you name, or else amqtt from PyPI.
+HAVE_BROKER := $(BUS_URL)$(if $(filter amqtt,$(BROKER)),,$(shell command -v mosquitto))
+RUN_KIND := $(if $(HAVE_BROKER),run,tryout)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow lint format clean tools-for-tests
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.ready-$(RUN_KIND) ## try it: daemon, broker and a live client; Ctrl-C ends it (BUS_URL=… uses your broker)
+	@exec $(BIN)/python -m demo
+
+test: $(VENV)/.ready-dev tools-for-tests ## the whole suite, under five minutes
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+# pytest's 5 means that no test is marked slow, which is no failure.
+test-slow: $(VENV)/.ready-dev tools-for-tests ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+lint: $(VENV)/.ready-dev ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.ready-dev ## write the code in the one style
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv, .run and what the tools left
+	@if [ -e .run/lock ] && ! flock --nonblock .run/lock true; then \
+		echo "make run is still running here: end it first (Ctrl-C)" >&2; exit 1; fi
+	rm -rf $(VENV) .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+tools-for-tests:
+	@$(SETUP) tools
+
+$(VENV)/.ready-%: $(DISTRIBUTIONS) $(SETUP)
+	@$(SETUP) $*

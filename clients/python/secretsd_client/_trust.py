@@ -1,0 +1,75 @@
+"""Which keys may sign what this client believes (rule 7)."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from secretsd_bus import Event, KeyRing, Topics, Verifier, VerifyKey
+
+from secretsd_client._errors import SecretsError
+
+OLD_KEY_SECS = 60.0
+"""How long after a rotation the old key still counts, for what was under way when it was rotated."""
+PAST = "last_sequence"
+"""The member of a key in `GET /keys` that marks it as a past one."""
+
+
+class Trust:
+    """The daemon's key, or keys for the minute after a rotation."""
+
+    def __init__(self, pinned: VerifyKey | None = None) -> None:
+        self.pinned = pinned is not None
+        self._newest = pinned
+        self._ring = KeyRing([] if pinned is None else [pinned])
+        self._drop_old_at: float | None = None
+        self._sequence = -1
+
+    @classmethod
+    def from_pem_file(cls, path: Path | None) -> Self:
+        """Return trust in the key of a PEM file, and in no other; None: in what HTTP will give."""
+        if path is None:
+            return cls()
+        try:
+            return cls(VerifyKey.from_pem(path.read_bytes()))
+        except OSError as error:
+            reason = error.strerror or "can't be read"
+        except ValueError:
+            reason = "is not the PEM of an Ed25519 public key"
+        raise SecretsError(f"the signing key {path}: {reason}")
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any key to verify with."""
+        return self._newest is not None
+
+    def learn(self, keys: Iterable[Mapping[str, Any]]) -> bool:
+        """Trust the current keys that HTTP gave and no others; return whether there are any."""
+        current = []
+        for jwk in keys:
+            if PAST not in jwk:
+                try:
+                    current.append(VerifyKey.from_jwk(dict(jwk)))
+                except (ValueError, KeyError, TypeError):
+                    continue  # a key of a kind that this client doesn't know signs nothing for it
+        if not self.pinned and current:
+            self._newest, self._ring, self._drop_old_at = current[-1], KeyRing(current), None
+        return bool(current)
+
+    def follow(self, event: Event, now: float) -> bool:
+        """Follow a verified `audit.key_rotated` to the new key; False when it is an old or a wrong one."""
+        if event.sequence is None or event.sequence <= self._sequence:
+            return False
+        new = self._ring.follow(event)
+        if new is None:
+            return False
+        self._sequence = event.sequence
+        self._newest = new
+        self._ring.add(new)
+        self._drop_old_at = now + OLD_KEY_SECS
+        return True
+
+    def verifier(self, topics: Topics, now: float) -> Verifier:
+        """Return a verifier with the keys that count now."""
+        if self._drop_old_at is not None and now >= self._drop_old_at and self._newest is not None:
+            self._ring, self._drop_old_at = KeyRing([self._newest]), None
+        return Verifier(topics, self._ring)

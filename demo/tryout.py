@@ -1,0 +1,89 @@
+"""The order of things in a try-out, and its end."""
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from demo import make, ports
+from demo.api import PREFERRED_PORT, open_daemon
+from demo.broker import open_broker
+from demo.child import Child
+from demo.errors import TryoutError
+from demo.live import Ears, open_service, within
+from demo.place import Place, configure, furnish, held, shown
+from demo.show import SECRET, fill, show, try_next
+from demo.telling import Teller
+
+FOLDER = ".run"
+
+
+async def tryout(teller: Teller, place: Place) -> None:
+    """Start everything, show it, and keep it running until cancelled; raises TryoutError."""
+    async with AsyncExitStack() as stack:
+        furnish(place)
+        broker = await open_broker(stack, place)
+        url = configure(place, port=ports.choose(PREFERRED_PORT), bus=broker.settings)
+        daemon, api = await open_daemon(stack, place, url)
+        whose = {"yours": "your broker", "mosquitto": "a Mosquitto", "amqtt": "amqtt (no Mosquitto here)"}[broker.kind]
+        teller.line(f"secretsd at {url}, {whose} at {broker.settings.url}, state in {shown(place.root)}", "bold")
+
+        await fill(api)
+        ears = Ears(broker.settings, place.public_key)
+        service = await open_service(stack, place, url, broker.settings, SECRET)
+        fetched = service.seen.expect(lambda report: report.what == "fetched")
+        children: list[Child] = [child for child in (broker.child, daemon, service.child) if child is not None]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for child in children:
+                    tasks.create_task(child.outlive())
+                tasks.create_task(service.run())
+                tasks.create_task(ears.run())
+                await within(asyncio.ensure_future(ears.listening.wait()), "the broker's answer to a subscription")
+                await show(teller, api, service, ears, await within(fetched, "the live service's first secret"))
+                try_next(teller, place, broker)
+                teller.line(f"Ready: {url}", "bold green")
+                ears.heard.feed = teller.heard
+                service.seen.feed = lambda report: teller.changed(report, SECRET) if report.what == "changed" else None
+                await asyncio.Event().wait()
+        except ExceptionGroup as group:
+            # What stands first is the cause: the others' ends follow from it.
+            raise next((e for e in group.exceptions if isinstance(e, TryoutError)), group) from None
+
+
+async def _until_told(teller: Teller, place: Place) -> None:
+    task = asyncio.create_task(tryout(teller, place))
+
+    def stop() -> None:
+        # Once: a second Ctrl-C must not cut short the orderly end.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+        if task.cancel():
+            teller.line("Ending …", "dim")
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    status = make.our_make()
+    watch = asyncio.create_task(make.follow(status, stop)) if status else None
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    finally:
+        if watch:
+            watch.cancel()
+
+
+def main() -> int:
+    """`make run`: 0 after Ctrl-C or SIGTERM, 1 when something stood in the way."""
+    teller = Teller()
+    try:
+        with held(Path(os.environ.get("RUN_DIR") or FOLDER)) as place:
+            asyncio.run(_until_told(teller, place))
+    except TryoutError as error:
+        teller.error(str(error))
+        return 1
+    return 0

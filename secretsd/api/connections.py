@@ -1,0 +1,156 @@
+"""Connections: who is at the other end, how many there may be, and how long a slow one is borne with.
+
+The only file that leans on the inside of aiohttp's low-level server (`web.Server`, `web.RequestHandler`): its
+application, router and middlewares would cost each request a third more and log what must not be logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import socket
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from secretsd.api.app import App
+from secretsd.api.incoming import NOBODY, Peer, plain_address
+from secretsd.api.problems import where
+from secretsd.auth import uid_of_tcp_peer, uid_of_unix_peer
+
+log = logging.getLogger("secretsd.api")
+
+KEEPALIVE_SECONDS: Final = 75.0
+"""How long a connection may be idle, and how long a request's head may take to arrive."""
+LINGERING_SECONDS: Final = 2.0
+WRITE_SECONDS: Final = 30.0
+"""How long a peer may take to accept an answer."""
+MOST_CONNECTIONS: Final = 16_384
+_SPARE_DESCRIPTORS: Final = 128
+_LIMITS: Final = {"max_line_size": 8190, "max_field_size": 8190, "max_headers": 64}
+
+
+def most_connections() -> int:
+    """Return how many connections are kept: as many as descriptors allow, some left for files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(32, min(MOST_CONNECTIONS, soft - _SPARE_DESCRIPTORS))
+
+
+class Connection(RequestHandler):
+    """One connection; its peer is looked up once, when it is accepted."""
+
+    __slots__ = ("app", "peer", "writing_since")
+
+    def __init__(self, manager: Connections, app: App, **kwargs: Any) -> None:
+        super().__init__(manager, **kwargs)
+        self.app = app
+        self.peer = NOBODY
+        self.writing_since: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether the connection waits for a request (or for the rest of a request's head)."""
+        return self._waiter is not None and not self._force_close
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Look the peer up, then go on as aiohttp does."""
+        self.peer = peer_of(transport)
+        super().connection_made(transport)
+
+    async def finish_response(self, request: Any, resp: Any, start_time: float | None) -> tuple[Any, bool]:
+        """Send an answer, noting since when, for `Connections.drop_slow`."""
+        self.writing_since = self._loop.time()
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self.writing_since = None
+
+    def handle_error(
+        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> Any:
+        """Answer what aiohttp couldn't read with a problem, not with its text, which quotes the request."""
+        del request, status, message
+        return self.app.unreadable(exc)
+
+    def log_exception(self, *_args: Any, **kw: Any) -> None:
+        """Log type and place of an error; its message can quote what was sent."""
+        error = kw.get("exc_info")
+        log.error("connection failed: %s", where(error) if isinstance(error, BaseException) else "unknown")
+
+    def log_debug(self, *_args: Any, **_kw: Any) -> None:
+        """Log nothing: aiohttp's remarks can quote what was sent."""
+
+
+class Connections(web.Server):
+    """All connections. Where there are too many, the one that is idle longest makes room."""
+
+    def __init__(self, app: App, *, most: int) -> None:
+        async def handler(request: web.BaseRequest) -> Any:
+            protocol = request.protocol
+            peer = protocol.peer if isinstance(protocol, Connection) else NOBODY
+            return await app.answer(request, peer)
+
+        super().__init__(handler)
+        self._app = app
+        self._most = most
+
+    def __call__(self) -> RequestHandler:
+        """Return the protocol of a new connection."""
+        return Connection(
+            self,
+            self._app,
+            loop=self._loop,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=LINGERING_SECONDS,
+            **_LIMITS,
+        )
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Count a new connection in, making room first; without any idle one the new one goes."""
+        if len(self._connections) >= self._most and not self._make_room():
+            transport.abort()
+        super().connection_made(handler, transport)
+
+    def drop_slow(self, now: float) -> int:
+        """Abort connections whose peer doesn't take its answer; return how many. `now` is the loop's time."""
+        slow = [
+            transport
+            for handler, transport in self._connections.items()
+            if isinstance(handler, Connection)
+            and handler.writing_since is not None
+            and now - handler.writing_since > WRITE_SECONDS
+        ]
+        for transport in slow:
+            transport.abort()
+        return len(slow)
+
+    def _make_room(self) -> bool:
+        for handler in self._connections:
+            if isinstance(handler, Connection) and handler.idle:
+                handler.force_close()
+                return True
+        return False
+
+
+def peer_of(transport: asyncio.BaseTransport) -> Peer:
+    """Return who is at the other end of a connection that was just accepted."""
+    handle = transport.get_extra_info("socket")
+    if handle is None:
+        return NOBODY
+    if handle.family == socket.AF_UNIX:
+        # asyncio and uvloop hand out stand-ins; a real socket on a copy of the descriptor asks the kernel.
+        with socket.socket(fileno=os.dup(handle.fileno())) as own:
+            return Peer(address="unix", uid=uid_of_unix_peer(own), unix=True, loopback=True)
+    local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+    if not local or not remote:
+        return NOBODY
+    address, loopback = plain_address(remote[0])
+    uid = uid_of_tcp_peer(local, remote) if loopback else None
+    return Peer(address=address, uid=uid, unix=False, loopback=loopback)

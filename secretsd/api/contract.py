@@ -1,0 +1,106 @@
+"""What the HTTP layer needs of the service behind it, so that a test can stand in for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from secretsd.auth import Caller, Claims
+from secretsd.model import (
+    BusInfo,
+    Changes,
+    CreateSecret,
+    Health,
+    Metadata,
+    PutSecret,
+    RestoreRequest,
+    Rotated,
+    RotateRequest,
+    SecretList,
+)
+from secretsd.service import Answered, ReadResult, Selector
+
+
+class Metrics(Protocol):
+    """Where requests are counted."""
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Return what `GET /metrics` shows."""
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one answered request under its route's template."""
+
+
+class Service(Protocol):
+    """The decisions; every method raises `secretsd.errors.Problem`."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """Return where requests are counted."""
+
+    async def identify(self, claims: Claims) -> Caller:
+        """Return who is asking; Problem missing-client, unknown-client or bad-credential."""
+
+    async def refuse_foreign(self, claims: Claims, action: str, reason: str) -> None:
+        """Write the audit line of a foreign request; the caller refuses it then."""
+
+    async def read(
+        self,
+        caller: Caller,
+        name: str,
+        selector: Selector,
+        *,
+        if_none_match: str | None,
+        min_generation: int | None,
+    ) -> Answered[ReadResult]:
+        """Return a secret's value; the body is None when `if_none_match` is the kid of what was asked for."""
+
+    async def list_secrets(self, caller: Caller) -> Answered[SecretList]:
+        """Return the metadata of what the caller may read."""
+
+    async def changes(self, caller: Caller, since: str | None) -> Answered[Changes]:
+        """Return what changed since a position."""
+
+    async def create(self, caller: Caller, body: CreateSecret, *, idempotency_key: str | None) -> Answered[Metadata]:
+        """Make a secret."""
+
+    async def update(
+        self,
+        caller: Caller,
+        name: str,
+        body: PutSecret,
+        *,
+        if_match: str | None,
+        idempotency_key: str | None,
+    ) -> Answered[Metadata]:
+        """Make a new version of a given value; `if_match` is the kid that must be the current one."""
+
+    async def rotate(self, caller: Caller, body: RotateRequest, *, idempotency_key: str | None) -> Answered[Rotated]:
+        """Make new versions, all or none."""
+
+    async def restore(
+        self, caller: Caller, name: str, body: RestoreRequest, *, idempotency_key: str | None
+    ) -> Answered[Metadata]:
+        """Make a version in grace the current value again."""
+
+    async def delete(self, caller: Caller, name: str, *, idempotency_key: str | None) -> Answered[None]:
+        """Leave a tombstone."""
+
+    async def audit_lines(
+        self, caller: Caller, *, after: int | None, since_ms: int | None, limit: int
+    ) -> Answered[bytes]:
+        """Return signed lines as they stand."""
+
+    def bus_info(self, caller: Caller) -> Answered[BusInfo]:
+        """Return where the broker is."""
+
+    def health(self) -> Health:
+        """Return whether the daemon can serve."""
+
+    def event_keys(self) -> dict[str, object]:
+        """Return the JWK set of the event-signing keys."""
+
+    def jwks(self) -> dict[str, object]:
+        """Return the JWK set of the published secrets."""

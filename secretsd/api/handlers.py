@@ -1,0 +1,144 @@
+"""One function a call: read what was sent, ask the service, say what it answered."""
+
+from __future__ import annotations
+
+from prometheus_client.exposition import choose_encoder
+
+from secretsd.api import bodies, queries
+from secretsd.api.answers import Answer
+from secretsd.api.contract import Service
+from secretsd.api.incoming import Incoming
+from secretsd.auth import Caller
+from secretsd.model import CreateSecret, Metadata, PutSecret, RestoreRequest, RotateRequest
+
+NDJSON = "application/x-ndjson"
+
+
+def health(service: Service, incoming: Incoming) -> Answer:
+    """GET /healthz: 200 while the daemon can serve, else 503."""
+    queries.parameters(incoming)
+    state = service.health()
+    return Answer.of(state, status=200 if state.status == "ok" else 503)
+
+
+def metrics(service: Service, incoming: Incoming) -> Answer:
+    """GET /metrics, in the format that the scraper asks for."""
+    encode, content_type = choose_encoder(incoming.headers.get("Accept", ""))
+    return Answer(200, encode(service.metrics.registry), content_type=content_type)
+
+
+def event_keys(service: Service, incoming: Incoming) -> Answer:
+    """GET /keys."""
+    queries.parameters(incoming)
+    return Answer.of(service.event_keys())
+
+
+def jwks(service: Service, incoming: Incoming) -> Answer:
+    """GET /.well-known/jwks.json."""
+    queries.parameters(incoming)
+    return Answer.of(service.jwks())
+
+
+async def bus(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """GET /bus."""
+    queries.parameters(incoming)
+    answered = service.bus_info(caller)
+    return Answer.of(answered.value, position=answered.position)
+
+
+async def list_secrets(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """GET /secrets."""
+    queries.parameters(incoming)
+    answered = await service.list_secrets(caller)
+    return Answer.of(answered.value, position=answered.position)
+
+
+async def changes(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """GET /changes."""
+    answered = await service.changes(caller, queries.position(queries.parameters(incoming)))
+    return Answer.of(answered.value, position=answered.position)
+
+
+async def read(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """GET /secret/{name}."""
+    found = queries.parameters(incoming)
+    condition = queries.NoneMatch.of(incoming)
+    answered = await service.read(
+        caller,
+        incoming.name,
+        queries.selector(found),
+        if_none_match=None if condition is None else condition.single(),
+        min_generation=queries.number(found, "min_generation"),
+    )
+    result = answered.value
+    headers = {"ETag": f'"{result.kid}"'}
+    # The service compares one kid; lists are this layer's.
+    if result.body is None or (condition is not None and condition.holds(result.kid)):
+        return Answer(304, position=answered.position, headers=headers)
+    return Answer.of(result.body, position=answered.position, headers=headers)
+
+
+async def create(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """POST /secret."""
+    queries.parameters(incoming)
+    key = queries.idempotency_key(incoming)
+    body = await bodies.read(incoming, CreateSecret)
+    answered = await service.create(caller, body, idempotency_key=key)
+    made = answered.value
+    return _metadata(made, answered.position, status=201, location=f"/secret/{made.name}")
+
+
+async def update(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """PUT /secret/{name}."""
+    queries.parameters(incoming)
+    kid = queries.if_match(incoming)
+    key = queries.idempotency_key(incoming)
+    body = await bodies.read(incoming, PutSecret)
+    answered = await service.update(caller, incoming.name, body, if_match=kid, idempotency_key=key)
+    return _metadata(answered.value, answered.position)
+
+
+async def rotate(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """POST /rotate."""
+    queries.parameters(incoming)
+    key = queries.idempotency_key(incoming)
+    body = await bodies.read(incoming, RotateRequest)
+    answered = await service.rotate(caller, body, idempotency_key=key)
+    return Answer.of(answered.value, position=answered.position)
+
+
+async def restore(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """POST /secret/{name}/restore."""
+    queries.parameters(incoming)
+    key = queries.idempotency_key(incoming)
+    body = await bodies.read(incoming, RestoreRequest)
+    answered = await service.restore(caller, incoming.name, body, idempotency_key=key)
+    return _metadata(answered.value, answered.position)
+
+
+async def delete(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """DELETE /secret/{name}."""
+    queries.parameters(incoming)
+    key = queries.idempotency_key(incoming)
+    answered = await service.delete(caller, incoming.name, idempotency_key=key)
+    return Answer(204, position=answered.position)
+
+
+async def audit(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """GET /audit."""
+    found = queries.parameters(incoming)
+    limit = queries.number(found, "limit", least=1, most=queries.MAX_LINES)
+    answered = await service.audit_lines(
+        caller,
+        after=queries.number(found, "after"),
+        since_ms=queries.instant(found, "since"),
+        limit=queries.DEFAULT_LINES if limit is None else limit,
+    )
+    return Answer(200, answered.value, content_type=NDJSON, position=answered.position)
+
+
+def _metadata(value: Metadata, position: str, *, status: int = 200, location: str | None = None) -> Answer:
+    headers = {"ETag": f'"{value.kid}"'}
+    if location is not None:
+        headers["Location"] = location
+    return Answer.of(value, status=status, position=position, headers=headers)

@@ -1,0 +1,286 @@
+"""The one table of calls: the router and the OpenAPI document are made from it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from secretsd.api import handlers, openapi, queries
+from secretsd.api.answers import Answer
+from secretsd.api.contract import Service
+from secretsd.api.incoming import Incoming
+from secretsd.api.routing import MIB, ClientRoute, OpenRoute, Parameter
+from secretsd.model import (
+    MAX_SAFE_INTEGER,
+    NAME_PATTERN,
+    BusInfo,
+    Changes,
+    CreateSecret,
+    Frozen,
+    Health,
+    Metadata,
+    PutSecret,
+    RestoreRequest,
+    Rotated,
+    RotateRequest,
+    SecretAnswer,
+    SecretList,
+)
+
+
+class JwkSet(Frozen, frozen=True):
+    """A JWK set, RFC 7517."""
+
+    keys: list[dict[str, Any]]
+
+
+@cache
+def document() -> bytes:
+    """Return the OpenAPI document, as `GET /openapi.json` gives it and docs/openapi.json holds it."""
+    return openapi.build(ROUTES)
+
+
+def openapi_document(_service: Service, incoming: Incoming) -> Answer:
+    """GET /openapi.json."""
+    queries.parameters(incoming)
+    return Answer(200, document())
+
+
+def _integer(least: int, most: int = MAX_SAFE_INTEGER, **more: Any) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most, **more}
+
+
+_NAME: Final = Parameter(
+    name="name",
+    where="path",
+    description="The secret's name",
+    schema={"type": "string", "pattern": NAME_PATTERN},
+)
+_IDEMPOTENCY: Final = Parameter(
+    name="Idempotency-Key",
+    where="header",
+    description="Makes a retry safe: the same key and body answer what the first did",
+    schema={"type": "string", "minLength": 1, "maxLength": 200},
+)
+_CLIENT_PROBLEMS: Final = ("missing-client", "unknown-client", "bad-credential", "too-many-requests")
+_READ_PROBLEMS: Final = (*_CLIENT_PROBLEMS, "audit-unavailable", "vault-unavailable")
+_CHANGE_PROBLEMS: Final = (
+    *_READ_PROBLEMS,
+    "forbidden",
+    "outcome-unknown",
+)
+_BODY_PROBLEMS: Final = ("too-large", "unsupported-media-type")
+
+ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
+    OpenRoute(
+        method="GET",
+        path="/healthz",
+        action="health",
+        summary="Tell whether the daemon can serve: 200, else 503 with the same members",
+        answer=Health,
+        handler=handlers.health,
+    ),
+    OpenRoute(
+        method="GET",
+        path="/metrics",
+        action="metrics",
+        summary="Metrics for Prometheus; no secret's or client's name is in them",
+        answer="text/plain",
+        handler=handlers.metrics,
+    ),
+    OpenRoute(
+        method="GET",
+        path="/openapi.json",
+        action="openapi",
+        summary="This document",
+        answer=dict[str, Any],
+        handler=openapi_document,
+    ),
+    OpenRoute(
+        method="GET",
+        path="/keys",
+        action="keys",
+        summary="The public keys that sign events (OKP, Ed25519), past ones with their last sequence",
+        answer=JwkSet,
+        handler=handlers.event_keys,
+    ),
+    OpenRoute(
+        method="GET",
+        path="/.well-known/jwks.json",
+        action="jwks",
+        summary="The public halves of the secrets whose rule says `jwks: true`, current and in grace",
+        answer=JwkSet,
+        handler=handlers.jwks,
+    ),
+    ClientRoute(
+        method="GET",
+        path="/bus",
+        action="bus",
+        summary="Where the broker is, without credentials; 404 when the bus is disabled",
+        needs="any client",
+        answer=BusInfo,
+        problems=(*_CLIENT_PROBLEMS, "not-found"),
+        handler=handlers.bus,
+    ),
+    ClientRoute(
+        method="GET",
+        path="/secrets",
+        action="list",
+        summary="Metadata of the secrets that the caller may read",
+        needs="any client",
+        answer=SecretList,
+        problems=_READ_PROBLEMS,
+        handler=handlers.list_secrets,
+    ),
+    ClientRoute(
+        method="GET",
+        path="/changes",
+        action="changes",
+        summary="What changed since a position, of what the caller may read, deleted ones too",
+        needs="any client",
+        answer=Changes,
+        parameters=(
+            Parameter(
+                name="since",
+                where="query",
+                description="EPOCH:GENERATION, as Vault-Generation has it; without it: all of it",
+                schema={"type": "string", "pattern": "^[^:]+:(0|[1-9][0-9]*)$"},
+            ),
+        ),
+        problems=(*_READ_PROBLEMS, "history-gone"),
+        handler=handlers.changes,
+    ),
+    ClientRoute(
+        method="GET",
+        path="/secret/{name}",
+        action="read",
+        summary="A secret with its value: the current version, or one in grace",
+        needs="read",
+        answer=SecretAnswer,
+        parameters=(
+            _NAME,
+            Parameter(
+                name="version",
+                where="query",
+                description="A version's number, or `previous`; excludes kid",
+                schema={"oneOf": [_integer(1), {"const": "previous"}]},
+            ),
+            Parameter(
+                name="kid",
+                where="query",
+                description="A version's kid; excludes version",
+                schema={"type": "string", "pattern": "^[A-Za-z0-9_-]{16,64}$"},
+            ),
+            Parameter(
+                name="min_generation",
+                where="query",
+                description="409 `behind` while the vault hasn't reached this generation",
+                schema=_integer(0),
+            ),
+            Parameter(
+                name="If-None-Match",
+                where="header",
+                description="Kids in double quotes, or *: 304 where one of them is the version asked for",
+                schema={"type": "string"},
+            ),
+        ),
+        problems=(*_READ_PROBLEMS, "forbidden", "not-found", "version-not-found", "behind"),
+        handler=handlers.read,
+    ),
+    ClientRoute(
+        method="POST",
+        path="/secret",
+        action="create",
+        summary="Make a secret; without a value one is generated by type",
+        needs="write",
+        answer=Metadata,
+        status=201,
+        body=CreateSecret,
+        parameters=(_IDEMPOTENCY,),
+        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "exists", "value-required"),
+        handler=handlers.create,
+    ),
+    ClientRoute(
+        method="PUT",
+        path="/secret/{name}",
+        action="update",
+        summary="Make a new version of a given value; the old one stays readable for its grace",
+        needs="write",
+        answer=Metadata,
+        body=PutSecret,
+        parameters=(
+            _NAME,
+            Parameter(
+                name="If-Match",
+                where="header",
+                description="The kid, in double quotes, that has to be the current one; else 412",
+                schema={"type": "string"},
+            ),
+            _IDEMPOTENCY,
+        ),
+        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "not-found", "precondition-failed"),
+        handler=handlers.update,
+    ),
+    ClientRoute(
+        method="POST",
+        path="/rotate",
+        action="rotate",
+        summary="Make new versions of the named secrets, all or none, in one commit",
+        needs="rotate, with `values` also write",
+        answer=Rotated,
+        body=RotateRequest,
+        max_body=8 * MIB,
+        parameters=(_IDEMPOTENCY,),
+        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "not-found", "value-required"),
+        handler=handlers.rotate,
+    ),
+    ClientRoute(
+        method="POST",
+        path="/secret/{name}/restore",
+        action="restore",
+        summary="Make the value of a version in grace a new version: undo",
+        needs="rotate",
+        answer=Metadata,
+        body=RestoreRequest,
+        parameters=(_NAME, _IDEMPOTENCY),
+        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "not-found", "version-not-found"),
+        handler=handlers.restore,
+    ),
+    ClientRoute(
+        method="DELETE",
+        path="/secret/{name}",
+        action="delete",
+        summary="Delete a secret; its name leaves a tombstone and its versions go on if it is made again",
+        needs="delete",
+        answer=None,
+        status=204,
+        parameters=(_NAME, _IDEMPOTENCY),
+        problems=(*_CHANGE_PROBLEMS, "not-found"),
+        handler=handlers.delete,
+    ),
+    ClientRoute(
+        method="GET",
+        path="/audit",
+        action="audit",
+        summary="The signed audit lines as they stand, rotated files included",
+        needs="audit",
+        answer=handlers.NDJSON,
+        parameters=(
+            Parameter(name="after", where="query", description="Only lines after this sequence", schema=_integer(0)),
+            Parameter(
+                name="since",
+                where="query",
+                description="Only lines from this time on, RFC 3339",
+                schema={"type": "string", "format": "date-time"},
+            ),
+            Parameter(
+                name="limit",
+                where="query",
+                description="How many lines at most",
+                schema=_integer(1, queries.MAX_LINES, default=queries.DEFAULT_LINES),
+            ),
+        ),
+        problems=(*_READ_PROBLEMS, "forbidden", "history-gone"),
+        handler=handlers.audit,
+    ),
+)

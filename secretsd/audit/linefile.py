@@ -1,0 +1,105 @@
+"""The file under the audit log: whole batches of lines, durable at the path or not at all. All of it blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+from secretsd import files
+from secretsd.errors import AuditWriteError
+
+MOVES_FOLLOWED: Final = 8
+"""How often in one batch the file may be moved away under the writer before it gives up."""
+
+
+class LineFile:
+    """Appends to a file that any log rotation may move, compress, replace or remove meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        self._cut: tuple[int, int, int] | None = None
+        self._owed = b""
+
+    def append(self, lines: bytes) -> None:
+        """Make `lines` durable at the path (fdatasync).
+
+        Where the path turns out to be another file afterwards, the same bytes are written to that one too, so
+        that nothing hangs on a file that is being compressed. Raises AuditWriteError: then the file was cut back,
+        unless the error's `kept` says that the lines stand in a rotated file; those come first next time.
+        """
+        data = self._owed + lines
+        stands_elsewhere = False
+        try:
+            for _ in range(MOVES_FOLLOWED):
+                self._write(data)
+                if self._is_at_path():
+                    self._owed = b""
+                    return
+                stands_elsewhere = True
+                self.reopen()
+            raise OSError(0, "the file was moved away again and again")
+        except OSError as error:
+            self._give_up(keep=stands_elsewhere)
+            if stands_elsewhere:
+                self._owed = data
+            raise AuditWriteError(f"can't write {self.path}: {error.strerror}", kept=stands_elsewhere) from error
+
+    def reopen(self) -> None:
+        """Let go of the file; the next batch goes to what the path is then."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _write(self, data: bytes) -> None:
+        descriptor = self._opened()
+        status = os.fstat(descriptor)
+        self._cut = (status.st_dev, status.st_ino, status.st_size)
+        files.write_all(descriptor, data)
+        os.fdatasync(descriptor)
+        self._cut = None
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            try:
+                descriptor = os.open(self.path, flags)
+            except FileNotFoundError:
+                descriptor = os.open(self.path, flags | os.O_CREAT, files.PRIVATE_FILE)
+                files.sync_folder(self.path.parent)
+            self._descriptor = descriptor
+            self._finish_cut(descriptor)
+        return self._descriptor
+
+    def _finish_cut(self, descriptor: int) -> None:
+        """Take what a failed write left behind off the file, before anything is added."""
+        if self._cut is None:
+            return
+        device, inode, size = self._cut
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) == (device, inode) and status.st_size > size:
+            os.ftruncate(descriptor, size)
+            os.fdatasync(descriptor)
+        self._cut = None
+
+    def _is_at_path(self) -> bool:
+        assert self._descriptor is not None  # noqa: S101 — _write has just opened it
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        here = os.fstat(self._descriptor)
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+    def _give_up(self, *, keep: bool) -> None:
+        """Cut the file back to its last durable line and close it: after a failed sync a descriptor proves nothing."""
+        if self._descriptor is None:
+            return
+        if self._cut is not None and not keep:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._cut[2])
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+        self._descriptor = None

@@ -1,0 +1,147 @@
+"""The audit log: chained, signed lines, durable before anything is released (docs/audit.md).
+
+Requests that arrive together share one fdatasync: while one batch is on its way to the disk, the next gathers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from secretsd_bus import Chain, Event, rfc3339
+
+from secretsd.audit.linefile import LineFile
+from secretsd.clock import Clock
+from secretsd.errors import AuditWriteError
+from secretsd.metrics import Metrics
+
+BATCH_MOST: Final = 1024
+SIGNED_IN_A_ROW: Final = 64
+"""Signatures (some 35 µs each) between two turns of the event loop."""
+
+TAIL_MOST: Final = 4096
+"""Events kept in memory for those who follow the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event before it has its place in the chain."""
+
+    type: str
+    subject: str | None
+    data: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entries: Sequence[Entry]
+    done: asyncio.Future[list[Event]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class AuditLog:
+    """Appends events; the one place where lines get their sequence, hash and signature."""
+
+    def __init__(self, file: LineFile, chain: Chain, clock: Clock, metrics: Metrics) -> None:
+        """Continue `chain` in `file`; its position must be the log's newest durable line."""
+        self._file = file
+        self._chain = chain
+        self._clock = clock
+        self._metrics = metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self.sequence = chain.sequence
+        self.head = chain.head
+        self.failure: str | None = None
+        self.tail: deque[Event] = deque(maxlen=TAIL_MOST)
+        self.on_durable: Callable[[Sequence[Event]], None] = lambda _: None
+
+    @property
+    def log_id(self) -> str:
+        """The log's id, which its lines' ids begin with."""
+        return self._chain.log_id
+
+    async def append(self, *entries: Entry) -> list[Event]:
+        """Make the entries durable lines, side by side, and return the events as written.
+
+        Raises AuditWriteError when they could not be made durable; then none of them is in the log.
+        """
+        waiting = _Waiting(entries)
+        self._waiting.append(waiting)
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write_all())
+        return await waiting.done
+
+    async def reopen(self) -> None:
+        """Let the next line go to whatever file is at the path then (SIGHUP)."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.reopen)
+
+    async def close(self) -> None:
+        """Write what waits and let go of the file."""
+        while self._writer is not None:
+            await self._writer
+        await self.reopen()
+        self._thread.shutdown()
+
+    async def _write_all(self) -> None:
+        try:
+            while self._waiting:
+                await self._write_batch(self._gather())
+        finally:
+            self._writer = None
+
+    def _gather(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        size = 0
+        while self._waiting and (not batch or size + len(self._waiting[0].entries) <= BATCH_MOST):
+            batch.append(self._waiting.popleft())
+            size += len(batch[-1].entries)
+        return batch
+
+    async def _write_batch(self, batch: list[_Waiting]) -> None:
+        before = self._chain.copy()
+        signed = [(waiting, events) for waiting in batch if (events := await self._sign(waiting)) is not None]
+        lines = b"".join(event.raw + b"\n" for _, events in signed for event in events)
+        if not lines:
+            return
+        started = self._clock.elapsed_ms()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, lines)
+        except AuditWriteError as error:
+            if not error.kept:
+                self._chain = before
+            self.failure = str(error)
+            self._metrics.audit_failures.inc()
+            for waiting, _ in signed:
+                if not waiting.done.done():
+                    waiting.done.set_exception(AuditWriteError(str(error), kept=error.kept))
+            return
+        self.failure = None
+        self._metrics.audit_batch(sum(len(events) for _, events in signed), self._clock.elapsed_ms() - started)
+        self.sequence, self.head = self._chain.sequence, self._chain.head
+        for waiting, events in signed:
+            self.tail.extend(events)
+            if not waiting.done.done():
+                waiting.done.set_result(events)
+        self.on_durable([event for _, events in signed for event in events])
+
+    async def _sign(self, waiting: _Waiting) -> list[Event] | None:
+        """Return the entries as events in the chain; None when one can't be worded, which only its caller learns."""
+        before = self._chain.copy()
+        time = rfc3339(self._clock.now_ms())
+        events: list[Event] = []
+        try:
+            for entry in waiting.entries:
+                events.append(self._chain.append(entry.type, entry.subject, entry.data, time))
+                if len(events) % SIGNED_IN_A_ROW == 0:
+                    await asyncio.sleep(0)
+        except ValueError as error:
+            self._chain = before
+            if not waiting.done.done():
+                waiting.done.set_exception(error)
+            return None
+        return events

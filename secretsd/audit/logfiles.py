@@ -1,0 +1,22 @@
+"""Which files make up the log: the active one and what rotation made of older ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+_ROTATED: Final = re.compile(r"(?:[.-][0-9]{1,14}(?:[-T.][0-9]{1,10})*)(?:\.gz)?\Z")
+"""logrotate's `.1`, `.1.gz`, `-20261123`, `-20261123-1764000000.gz` and the like."""
+
+
+def find_files(audit_path: Path) -> list[Path]:
+    """Return the log's files that exist, the active one first. Nothing else that lies beside it counts."""
+    found = [audit_path] if audit_path.is_file() else []
+    if audit_path.parent.is_dir():
+        found.extend(
+            path
+            for path in sorted(audit_path.parent.glob(f"{audit_path.name}*"))
+            if _ROTATED.fullmatch(path.name[len(audit_path.name) :]) and path.is_file()
+        )
+    return found

@@ -1,0 +1,157 @@
+"""Reads the audit log back, rotated files included, from any sequence on. All of it blocks."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from secretsd.audit.logfiles import find_files
+
+_OFFSETS_PER_STEP = 65_536
+
+
+class Peek(Struct, frozen=True):
+    """As much of a line as tells its place."""
+
+    sequence: str
+    prev: str
+    time: str
+    type: str
+
+    @property
+    def number(self) -> int:
+        """The sequence as a number."""
+        return int(self.sequence)
+
+
+def peek(line: bytes) -> Peek | None:
+    """Return a line's place, None when it isn't a line of the log."""
+    try:
+        place = msgspec.json.decode(line, type=Peek)
+        return place if place.sequence.isdigit() else None
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+class LogReader:
+    """Finds lines by sequence across the log's files; plain files are searched by halves, compressed ones through."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._first: dict[tuple[int, int], int] = {}
+
+    def lines(self, after: int, since: str = "") -> Iterator[tuple[Peek, bytes]]:
+        """Yield place and bytes (without newline) of the lines after sequence `after`, not older than `since`.
+
+        Each sequence once, in order. `since` is RFC 3339 as the log has it. A file that is moved or removed
+        meanwhile is read to its end. Raises OSError.
+        """
+        last = after
+        for file in self._files_from(after):
+            for place, line in _lines_of(file, last, since):
+                if place.number > last:
+                    last = place.number
+                    yield place, line
+
+    def first_sequence(self) -> int | None:
+        """Return the sequence of the oldest line that is still there."""
+        firsts = [first for first, _ in self._by_first()]
+        return min(firsts, default=None)
+
+    def _files_from(self, after: int) -> list[Path]:
+        """Return the files that may hold lines after `after`, oldest first."""
+        ordered = self._by_first()
+        starts = [index for index, (first, _) in enumerate(ordered) if first <= after + 1]
+        return [path for _, path in ordered[starts[-1] if starts else 0 :]]
+
+    def _by_first(self) -> list[tuple[int, Path]]:
+        found: dict[tuple[int, int], int] = {}
+        ordered: list[tuple[int, Path]] = []
+        for path in find_files(self.path):
+            try:
+                status = path.stat()
+                key = (status.st_dev, status.st_ino)
+                first = self._first.get(key) or _first_sequence(path)
+            except (OSError, EOFError, zlib.error):
+                continue
+            if first is not None:
+                found[key] = first
+                ordered.append((first, path))
+        self._first = found
+        # The active file comes last among those that begin alike: a batch repeated in it stands in the older one too.
+        return sorted(ordered, key=lambda item: (item[0], item[1] == self.path))
+
+
+def _first_sequence(path: Path) -> int | None:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        for line in file:
+            place = peek(line)
+            if place is not None:
+                return place.number
+    return None
+
+
+def _lines_of(path: Path, after: int, since: str) -> Iterator[tuple[Peek, bytes]]:
+    if path.suffix == ".gz":
+        with gzip.open(path, "rb") as packed:
+            yield from _wanted(iter(packed), after, since)
+    else:
+        with path.open("rb") as plain:
+            plain.seek(_start(plain.fileno(), after, since))
+            yield from _wanted(iter(plain), after, since)
+
+
+def _wanted(lines: Iterator[bytes], after: int, since: str) -> Iterator[tuple[Peek, bytes]]:
+    for line in lines:
+        if not line.endswith(b"\n"):
+            return
+        place = peek(line)
+        if place is not None and place.number > after and place.time >= since:
+            yield place, line[:-1]
+
+
+def _start(descriptor: int, after: int, since: str) -> int:
+    """Return an offset at a line's start before which every line is unwanted; found by halving."""
+    low, high = 0, os.fstat(descriptor).st_size
+    while high - low > _OFFSETS_PER_STEP:
+        middle = (low + high) // 2
+        chunk = os.pread(descriptor, _OFFSETS_PER_STEP, middle)
+        begin = chunk.find(b"\n") + 1
+        end = chunk.find(b"\n", begin) + 1
+        place = peek(chunk[begin:end]) if 0 < begin < end else None
+        if place is None:
+            return low
+        if place.number > after and place.time >= since:
+            high = middle
+        else:
+            low = middle + begin
+    return low
+
+
+def last_line(path: Path) -> tuple[Peek, bytes] | None:
+    """Return place and bytes of a file's last whole line, None when it has none. Raises OSError, EOFError."""
+    newest: tuple[Peek, bytes] | None = None
+    if path.suffix == ".gz":
+        for found in _lines_of(path, -1, ""):
+            newest = found
+        return newest
+    with path.open("rb") as plain:
+        size = os.fstat(plain.fileno()).st_size
+        reach = _OFFSETS_PER_STEP
+        while newest is None and size > 0:
+            plain.seek(max(0, size - reach))
+            if reach < size:
+                plain.readline()
+            for found in _wanted(iter(plain), -1, ""):
+                newest = found
+            if reach >= size:
+                break
+            reach *= 4
+    return newest

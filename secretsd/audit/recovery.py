@@ -1,0 +1,151 @@
+"""Finds where the audit log ends at start, and what it knows that the vault must know too. All of it blocks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from secretsd_bus import Event, KeyRing, Refused, VerifyKey, line_hash, verify_line
+
+from secretsd import files
+from secretsd.audit.logfiles import find_files
+from secretsd.audit.reader import LogReader, Peek, last_line
+from secretsd.errors import VaultError
+
+WITH_GENERATION: Final = (
+    "jarvis.secretsd.secret.created",
+    "jarvis.secretsd.secret.updated",
+    "jarvis.secretsd.secret.rotated",
+    "jarvis.secretsd.secret.expiring",
+    "jarvis.secretsd.secret.expired",
+    "jarvis.secretsd.secret.retired",
+    "jarvis.secretsd.secret.deleted",
+    "jarvis.secretsd.policy.reloaded",
+    "jarvis.secretsd.daemon.started",
+)
+"""The types whose `data` names the vault's epoch and generation."""
+
+_TAIL_STEP: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far the log reaches, with the lines since the vault's mark that name a generation."""
+
+    sequence: int
+    head: str
+    last_time: str | None
+    since_mark: tuple[Event, ...]
+
+
+def set_aside_torn_tail(path: Path) -> Path | None:
+    """Move what follows the last newline of the log into a file of its own; return that file, None when all is whole.
+
+    Such a tail was never acknowledged: a line counts from its newline on. Raises OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        size = os.fstat(descriptor).st_size
+        whole = _end_of_last_line(descriptor, size)
+        if whole == size:
+            return None
+        torn = path.with_name(f"{path.name}.torn-{whole}")
+        files.replace(torn, os.pread(descriptor, size - whole, whole))
+        os.ftruncate(descriptor, whole)
+        os.fsync(descriptor)
+        return torn
+    finally:
+        os.close(descriptor)
+
+
+def reach(path: Path, *, log_id: str, sequence: int, head: str, key: VerifyKey) -> Reach:
+    """Return how far the log in `path` and its rotated files reaches, given the vault's mark.
+
+    Raises VaultError when it ends before the mark, isn't the log of the mark, or was broken after it.
+    """
+    newest = _newest_line(path)
+    if newest is None and sequence == 0:
+        return Reach(0, head, None, ())
+    if newest is None or newest[0].number < sequence:
+        ends = 0 if newest is None else newest[0].number
+        raise VaultError(
+            f"the audit log {path} is older than the vault: it ends at line {ends} and the vault knows {sequence}, "
+            f"{sequence - ends} more. Put the missing files back; if they are lost, run "
+            "`secretsctl vault accept-rollback`"
+        )
+    _check_newest(path, newest[1], log_id, key)
+    since_mark = _lines_since(path, sequence, head, newest[0].number, KeyRing([key]))
+    return Reach(newest[0].number, line_hash(newest[1]), newest[0].time, since_mark)
+
+
+def _check_newest(path: Path, line: bytes, log_id: str, key: VerifyKey) -> None:
+    try:
+        event = verify_line(line, KeyRing([key]))
+    except Refused as error:
+        raise VaultError(
+            f"the newest line of {path} fails verification ({error.slug}): it was edited, or audit.sign.key is not the "
+            "key that signed it. Restore the log and its key from one backup; `secretsctl audit verify` names the line"
+        ) from error
+    if event.id.rpartition("-")[0] != log_id:
+        raise VaultError(f"{path} is the log of another vault: put the log back that belongs to this one")
+
+
+def _lines_since(path: Path, sequence: int, head: str, newest: int, ring: KeyRing) -> tuple[Event, ...]:
+    named: list[Event] = []
+    expected = sequence
+    previous = head
+    for place, line in LogReader(path).lines(max(sequence - 1, 0)):
+        if place.number == sequence:
+            if line_hash(line) != head:
+                raise VaultError(
+                    f"line {sequence} of {path} is not the one that the vault knows: log and vault are not of one time. "
+                    "Restore both from one backup, then run `secretsctl vault accept-rollback`"
+                )
+            continue
+        expected += 1
+        if place.number != expected or place.prev != previous:
+            raise VaultError(
+                f"the chain of {path} is broken at line {place.number} ({expected} was due): lines are missing or "
+                "altered. Put the files back; `secretsctl audit verify` names the first bad line"
+            )
+        previous = line_hash(line)
+        if place.type in WITH_GENERATION:
+            try:
+                named.append(verify_line(line, ring))
+            except Refused as error:
+                raise VaultError(f"line {place.number} of {path} fails verification ({error.slug})") from error
+    if expected != newest:
+        raise VaultError(
+            f"the chain of {path} ends at line {expected} and {newest} was seen: put the missing files back"
+        )
+    return tuple(named)
+
+
+def _newest_line(path: Path) -> tuple[Peek, bytes] | None:
+    """Return the newest line anywhere. Compressed files are asked only where no plain one has a line."""
+    found = find_files(path)
+    plain = [last for file in found if file.suffix != ".gz" and (last := last_line(file)) is not None]
+    if plain:
+        return max(plain, key=lambda last: last[0].number)
+    packed = sorted((file for file in found if file.suffix == ".gz"), key=lambda file: file.stat().st_mtime)
+    for file in reversed(packed):
+        last = last_line(file)
+        if last is not None:
+            return last
+    return None
+
+
+def _end_of_last_line(descriptor: int, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - _TAIL_STEP)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0

@@ -1,0 +1,158 @@
+"""From claims to a caller; a pure function, no message of which repeats what was sent."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from secretsd.errors import Problem
+from secretsd.model import AuthKind
+from secretsd.policy import Policy, Proof, TokenProof, UidProof
+
+Verdict = Literal["right", "wrong", "expired"]
+
+_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+_NO_PROOFS: Final[tuple[Proof, ...]] = (TokenProof(bytes(32)),)
+"""What the token of an unknown client is compared with; no token has this hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a request says and what its connection proves.
+
+    `client` is the header as sent; `bearer` the token of "Authorization: Bearer", "" (which never matches)
+    for any other scheme; `peer_uid` the user at the other end; `tls_name` the name that a verified client
+    certificate gives.
+    """
+
+    client: str | None = field(repr=False)  # a token may have been typed there
+    bearer: str | None = field(repr=False)
+    peer_uid: int | None
+    peer: str
+    request_id: str
+    tls_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A client that the policy knows, and how it was told apart."""
+
+    client: str
+    auth: AuthKind
+    peer: str
+    request_id: str
+
+
+def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: int) -> Caller:
+    """Return who is asking, at `now_ms` (epoch milliseconds).
+
+    Any one proof of the policy is enough: a token, the uid of the peer, a client certificate of the client's
+    name; a client without any is taken at its word. What was presented must hold: a token that isn't the
+    client's is refused even where the uid fits or nothing was asked for. Without `require_header` the proof
+    alone may name the client. Raises Problem: missing-client, unknown-client or bad-credential, all 401.
+    """
+    digest = None if claims.bearer is None else _digest(claims.bearer)
+    client = claims.client or (None if require_header else _named_by_proof(claims, policy, digest, now_ms))
+    if not client:
+        raise _problem("missing-client", "Name the client in the header X-Jarvis-Client.")
+    rule = policy.clients.get(client)
+    verdict = None if digest is None else _judge(digest, _NO_PROOFS if rule is None else rule.auth, now_ms)
+    if rule is None:
+        raise _problem(
+            "unknown-client",
+            "The policy has no client of the name in X-Jarvis-Client; correct the header (case matters), or "
+            "add the client to policy.yaml and reload.",
+        )
+    auth: AuthKind
+    if verdict is not None:
+        auth = _by_token(verdict)
+    elif claims.peer_uid is not None and UidProof(claims.peer_uid) in rule.auth:
+        auth = "uid"
+    elif claims.tls_name is not None:
+        auth = _by_certificate(claims.tls_name, client)
+    elif not rule.auth:
+        auth = "header"
+    else:
+        raise _problem(
+            "bad-credential",
+            "This client has to prove itself: send Authorization: Bearer with its token, or connect as the "
+            "user whose uid the policy gives.",
+        )
+    return Caller(client=client, auth=auth, peer=claims.peer, request_id=claims.request_id)
+
+
+def _digest(bearer: str) -> bytes:
+    """Return the hash to look for: of no length, which equals none, where no token was sent.
+
+    Surrogates stand for bytes that are no UTF-8, which no token holds.
+    """
+    if not bearer:
+        return b""
+    return hashlib.sha256(bearer.encode("utf-8", "surrogatepass")).digest()
+
+
+def _judge(digest: bytes, proofs: Iterable[Proof], now_ms: int) -> Verdict:
+    """Tell whether one of `proofs` is for the token of this hash; all of them are looked at."""
+    verdict: Verdict = "wrong"
+    for proof in proofs:
+        if isinstance(proof, TokenProof) and hmac.compare_digest(proof.sha256, digest):
+            if proof.not_after_ms is None or now_ms < proof.not_after_ms:
+                verdict = "right"
+            elif verdict == "wrong":
+                verdict = "expired"
+    return verdict
+
+
+def _by_token(verdict: Verdict) -> AuthKind:
+    if verdict == "right":
+        return "token"
+    if verdict == "expired":
+        raise _problem(
+            "bad-credential",
+            "The token has expired (not_after in the policy); have a new one issued and use that.",
+        )
+    raise _problem(
+        "bad-credential",
+        "The token is not one of this client; correct it, or leave Authorization out if the client has none.",
+    )
+
+
+def _by_certificate(tls_name: str, client: str) -> AuthKind:
+    if hmac.compare_digest(
+        tls_name.encode("utf-8", "surrogatepass"), client.encode("utf-8", "surrogatepass")
+    ):
+        return "tls"
+    raise _problem(
+        "bad-credential", "The client certificate is another client's; use the one issued to this client."
+    )
+
+
+def _named_by_proof(claims: Claims, policy: Policy, digest: bytes | None, now_ms: int) -> str | None:
+    """Return the one client that the proof stands for, None where there is no proof.
+
+    The token is looked up by its hash: how long that takes tells of the hash, from which no token follows.
+    """
+    if digest is not None:
+        owners = policy.token_owners.get(digest, ())
+        if not owners:
+            _by_token("wrong")
+        valid = tuple(one for one in owners if _judge(digest, policy.clients[one].auth, now_ms) == "right")
+        return _only(valid or owners[:1], "This token")
+    if claims.peer_uid is not None and (owners := policy.uid_owners.get(claims.peer_uid, ())):
+        return _only(owners, "This user's uid")
+    return claims.tls_name
+
+
+def _only(owners: tuple[str, ...], what: str) -> str:
+    if len(owners) == 1:
+        return owners[0]
+    raise _problem(
+        "missing-client", f"{what} stands for several clients; say which one in the header X-Jarvis-Client."
+    )
+
+
+def _problem(slug: str, detail: str) -> Problem:
+    return Problem(slug, detail, headers=_CHALLENGE)

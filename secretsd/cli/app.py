@@ -1,0 +1,143 @@
+"""All of secretsctl's commands: where each one is, and what `--help` says of it without loading it.
+
+A command's module may import what it needs (aiohttp, rich, cryptography); it is loaded when that command runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from secretsd.cli.options import Settings
+
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+"""What a shell reports of a process that SIGINT or SIGPIPE ended."""
+
+SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
+    "Secrets": {
+        "get": ("get", "Print a secret's value."),
+        "put": ("put", "Create a secret, or give it a new value."),
+        "rotate": ("changes", "Make new versions; the old ones stay readable in grace."),
+        "restore": ("changes", "Undo: make a version in grace the current value again."),
+        "rm": ("changes", "Delete secrets with all their versions."),
+        "ls": ("listing", "List secrets, never their values."),
+        "info": ("listing", "Show what is known about a secret, but its value."),
+        "import-env": ("import_env", "Take the secrets of a .env file over."),
+    },
+    "Watching": {
+        "tail": ("tail", "Print events as they happen, each one verified."),
+        "audit": ("audit", "Look after the audit log."),
+        "status": ("status", "Show on one screen how the daemon is doing."),
+    },
+    "Setting up": {
+        "init": ("init", "Write a configuration, a policy and an empty vault."),
+        "completion": ("completion", "Print the shell's completion script."),
+    },
+}
+"""By section of the help: the command, the module here that holds it, its line."""
+
+COMMANDS: Final = {name: place for section in SECTIONS.values() for name, place in section.items()}
+
+
+class Root(click.Group):
+    """A group whose commands are loaded one at a time, and which ends quietly on Ctrl-C and broken pipes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command: the attribute of its module that bears its name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, line = COMMANDS[cmd_name]
+        command = getattr(import_module(f"secretsd.cli.{module}"), cmd_name.replace("-", "_"))
+        if not isinstance(command, click.Command):
+            raise TypeError(f"secretsd.cli.{module} holds no command {cmd_name}")
+        command.short_help = line
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section, without loading them."""
+        for section, commands in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, line) for name, (_, line) in commands.items()], col_spacing=3)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name without loading any."""
+        if not incomplete.startswith("-"):
+            return [
+                CompletionItem(name, help=line)
+                for name, (_, line) in COMMANDS.items()
+                if name.startswith(incomplete)
+            ]
+        return super().shell_complete(ctx, incomplete)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an interrupt and a reader that went away are no errors to tell of."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except (KeyboardInterrupt, click.Abort):
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            _discard_output()
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+        return result
+
+
+def _discard_output() -> None:
+    """Let the interpreter's last flush go nowhere; it would complain about the broken pipe once more."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.option(
+    "--url",
+    envvar="JARVIS_SECRETS_URL",
+    show_envvar=True,
+    metavar="URL",
+    help="Where the daemon is: http://host:port, https://host:port or unix:///path. Default: the packaged Unix "
+    "socket where there is one, else http://127.0.0.1:8081.",
+)
+@click.option(
+    "--client",
+    envvar="JARVIS_CLIENT_ID",
+    show_envvar=True,
+    metavar="NAME",
+    help="The client of the policy to act as.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="JARVIS_CLIENT_TOKEN_FILE",
+    show_envvar=True,
+    metavar="FILE",
+    help="The file that holds the client's token. JARVIS_CLIENT_TOKEN may hold the token itself.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.version_option(version("jarvis-secretsd"), prog_name="secretsctl")
+@click.pass_context
+def root(
+    ctx: click.Context, url: str | None, client: str | None, token_file: Path | None, *, as_json: bool
+) -> None:
+    """Operate jarvis-secretsd: keep secrets, rotate them, watch who reads them.
+
+    Values come from standard input or a file, never from the command line. --url, --client, --token-file and
+    --json may also stand after the command.
+    """
+    ctx.obj = replace(
+        Settings(), url=url or None, client=client or None, token_file=token_file, as_json=as_json
+    )

@@ -1,0 +1,38 @@
+"""How a command fails: one line that says what is wrong, and a hint what to do.
+
+    click.ClickException
+    ├── click.UsageError        2: the command line isn't right
+    └── Failed                  1: refused, or a verification failed
+        └── Unreachable         3: the daemon (or, for `tail`, the broker) can't be reached
+"""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import click
+
+from secretsd.cli.terminal import printable, styled
+
+
+class Failed(click.ClickException):
+    """The command can't be done. `slug` is the daemon's for its refusals, else empty."""
+
+    exit_code = 1
+
+    def __init__(self, detail: str, *, hint: str | None = None, slug: str = "") -> None:
+        super().__init__(detail)
+        self.hint = hint
+        self.slug = slug
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write `error: …` and the hint to standard error."""
+        click.echo(f"{styled('error:', 'red', err=True)} {printable(self.message)}", file=file, err=True)
+        if self.hint:
+            click.echo(f"{styled('hint:', 'cyan', err=True)} {printable(self.hint)}", file=file, err=True)
+
+
+class Unreachable(Failed):
+    """Nobody answers."""
+
+    exit_code = 3

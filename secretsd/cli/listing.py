@@ -1,0 +1,103 @@
+"""ls and info: metadata, which no value is fetched for."""
+
+from __future__ import annotations
+
+import fnmatch
+from difflib import get_close_matches
+from typing import Literal, get_args
+
+import click
+import msgspec
+
+from secretsd.cli.errors import Failed
+from secretsd.cli.options import NAME, Settings, connection_options
+from secretsd.cli.output import emit_json, print_fields, print_table, status_text, when
+from secretsd.cli.session import Session
+from secretsd.model import Metadata, Status
+
+_Order = Literal["name", "expiry"]
+
+
+@click.command
+@click.argument("pattern", required=False)
+@click.option("--status", type=click.Choice(get_args(Status)), help="Only those of this status.")
+@click.option(
+    "--sort", type=click.Choice(get_args(_Order)), default="name", show_default=True, help="In which order."
+)
+@connection_options
+@click.pass_obj
+def ls(settings: Settings, pattern: str | None, status: str | None, sort: _Order) -> None:
+    """List the secrets that the client may read, never their values.
+
+    PATTERN is a glob of names (* and ?, quoted from the shell).
+    """
+    with Session.open(settings) as session:
+        found = select(session.secrets(), pattern, status, sort)
+    if settings.as_json:
+        emit_json({"secrets": msgspec.to_builtins(found)})
+        return
+    print_table(("NAME", "TYPE", "VERSION", "STATUS", "ROTATION", "EXPIRES", "GRACE"), [_row(one) for one in found])
+
+
+def select(secrets: list[Metadata], pattern: str | None, status: str | None, sort: _Order) -> list[Metadata]:
+    """Return those that match, in order; those that expire together by name."""
+    found = [
+        one
+        for one in secrets
+        if (pattern is None or fnmatch.fnmatchcase(one.name, pattern.replace("[", "[[]")))
+        and (status is None or one.status == status)
+    ]
+    return sorted(found, key=lambda one: (one.expires_at if sort == "expiry" else "", one.name))
+
+
+def _row(secret: Metadata) -> tuple[object, ...]:
+    previous = secret.previous
+    grace = "" if previous is None else f"version {previous.version} until {when(previous.grace_until)}"
+    return (
+        secret.name,
+        secret.type,
+        str(secret.version),
+        status_text(secret.status),
+        secret.rotation,
+        when(secret.expires_at),
+        grace,
+    )
+
+
+@click.command
+@click.argument("name", type=NAME)
+@connection_options
+@click.pass_obj
+def info(settings: Settings, name: str) -> None:
+    """Show what is known about a secret, but its value: the audit log has no reading of it."""
+    with Session.open(settings) as session:
+        secrets = session.secrets()
+    secret = next((one for one in secrets if one.name == name), None)
+    if secret is None:
+        near = get_close_matches(name, [one.name for one in secrets], n=3)
+        raise Failed(
+            f"this client may not read {name}, or there is no such secret",
+            hint=f"did you mean {' or '.join(near)}?" if near else None,
+        )
+    if settings.as_json:
+        emit_json(msgspec.to_builtins(secret))
+        return
+    previous = secret.previous
+    print_fields(
+        [
+            ("name", secret.name),
+            ("type", secret.type),
+            ("status", status_text(secret.status)),
+            ("version", f"{secret.version}, kid {secret.kid}"),
+            ("created", when(secret.created_at)),
+            ("expires", when(secret.expires_at)),
+            ("rotation", secret.rotation),
+            (
+                "in grace",
+                "nothing"
+                if previous is None
+                else f"version {previous.version}, kid {previous.kid}, until {when(previous.grace_until)}",
+            ),
+            ("generation", str(secret.generation)),
+        ]
+    )

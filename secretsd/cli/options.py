@@ -1,0 +1,124 @@
+"""What several commands take: who asks whom, names, durations, reasons."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The global options; None: not given."""
+
+    url: str | None = None
+    client: str | None = None
+    token_file: Path | None = None
+    as_json: bool = False
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Let an option that stands after the command win over the one before it."""
+    if value:
+        ctx.obj = replace(ctx.obj, **{str(param.name): value})
+
+
+_JSON: Final = click.option(
+    "--json", "as_json", is_flag=True, expose_value=False, callback=_remember, help="Print JSON instead of text."
+)
+_CONNECTION: Final = (
+    click.option("--url", metavar="URL", expose_value=False, callback=_remember, hidden=True),
+    click.option("--client", metavar="NAME", expose_value=False, callback=_remember, hidden=True),
+    click.option(
+        "--token-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        expose_value=False,
+        callback=_remember,
+        hidden=True,
+    ),
+)
+
+
+def json_option(function: F) -> F:
+    """Let `--json` stand after the command too."""
+    return _JSON(function)
+
+
+def connection_options(function: F) -> F:
+    """Let the global options stand after the command too."""
+    for option in _CONNECTION:
+        function = option(function)
+    return json_option(function)
+
+
+class _Name(click.ParamType[str]):
+    """A secret's name. What isn't one is not repeated: it may be a value in the wrong place."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from secretsd.model import is_name  # noqa: PLC0415 — --help needs no msgspec
+
+        if isinstance(value, str) and is_name(value):
+            return value
+        self.fail(
+            "not a secret's name: letters, digits, dot, underscore, hyphen; a letter or digit first; at most 128",
+            param,
+            ctx,
+        )
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from secretsd.cli.session import names_for_completion  # noqa: PLC0415 — asks the daemon
+
+        return [CompletionItem(name) for name in names_for_completion(ctx) if name.startswith(incomplete)]
+
+
+class _Duration(click.ParamType[str]):
+    """A duration as the daemon takes it, checked here so that a slip is a usage error."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from secretsd.model import parse_duration  # noqa: PLC0415 — --help needs no msgspec
+
+        try:
+            parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class _Kid(click.ParamType[str]):
+    """A version's kid."""
+
+    name = "kid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if re.fullmatch(r"[A-Za-z0-9_-]{16,64}", str(value), re.ASCII):
+            return str(value)
+        self.fail("a kid is 16 to 64 of A-Z, a-z, 0-9, _ and -", param, ctx)
+
+
+NAME: Final = _Name()
+KID: Final = _Kid()
+DURATION: Final = _Duration()
+
+grace_option = click.option(
+    "--grace",
+    type=DURATION,
+    metavar="DURATION",
+    help="How long the version before stays readable (90d, 12h, 30m, 45s, never: without end).",
+)
+urgent_option = click.option(
+    "--urgent", is_flag=True, help="The old versions have leaked: end the grace of all of them at once."
+)
+reason_option = click.option(
+    "--reason", metavar="TEXT", help="Why, for the audit log and the event; at most 200 characters."
+)

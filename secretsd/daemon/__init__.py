@@ -1,0 +1,80 @@
+"""The daemon: `jarvis-secretsd --config FILE` serves until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Final
+
+from secretsd import api, config, policy
+from secretsd.daemon import harden, logs
+from secretsd.daemon.daemon import Daemon
+from secretsd.daemon.firststart import StateFiles
+from secretsd.daemon.opening import open_state
+from secretsd.errors import StartupError
+from secretsd.service.reads import VERSION
+from secretsd.vault.store import Lock
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
+
+
+def main() -> None:
+    """Run the daemon and exit: 0 after SIGTERM, 69 no socket, 75 vault locked, 78 bad config, policy, key or vault."""
+    sys.exit(serve(_arguments().config))
+
+
+def serve(path: Path) -> int:
+    """Serve under the configuration in `path` until told to stop; return the exit status."""
+    try:
+        settings = config.load(path)
+        logs.set_up(settings.logging)
+        harden.harden()
+        rules = policy.load(settings.security.rbac_policy_path, settings)
+        policy.check_exposure(settings, rules)
+        state = StateFiles(settings)
+        state.make_folders()
+        lock = Lock(state.lock)
+        listeners = api.bind(settings)
+        try:
+            _run(Daemon(settings, rules, open_state(settings), listeners).run())
+        finally:
+            listeners.close()
+            lock.release()
+    except StartupError as error:
+        print(f"secretsd: {error}", file=sys.stderr)  # noqa: T201 — logging may not be set up
+        return error.exit_status
+    return 0
+
+
+def _run(main_coroutine: Coroutine[object, object, None]) -> None:
+    try:
+        import uvloop  # noqa: PLC0415 — where it installs
+    except ImportError:
+        asyncio.run(main_coroutine)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main_coroutine)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="jarvis-secretsd",
+        description="Serves secrets to the clients that the policy allows them to, and says over MQTT what changed.",
+        epilog="Signals: HUP takes up policy, log and certificates anew; TERM ends in order. Exit status: 0 after TERM, "
+        "69 a socket can't be had, 75 another daemon has the vault, 78 bad configuration, policy, key or vault.",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help=f"the configuration (default: {DEFAULT_CONFIG})",
+    )
+    parser.add_argument("--version", action="version", version=f"jarvis-secretsd {VERSION}")
+    return parser.parse_args()

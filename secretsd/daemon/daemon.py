@@ -1,0 +1,252 @@
+"""Puts the parts together, and takes them apart again in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+from typing import Any, Final
+
+from secretsd_bus import Chain, Event
+
+from secretsd import api, policy
+from secretsd.audit.linefile import LineFile
+from secretsd.audit.log import AuditLog, Entry
+from secretsd.clock import ClockGuard, SystemClock, kernel_synchronised
+from secretsd.config import Config
+from secretsd.daemon import notify
+from secretsd.daemon.firststart import StateFiles
+from secretsd.daemon.metering import meter
+from secretsd.daemon.opening import Opened
+from secretsd.daemon.standing import VaultStanding
+from secretsd.errors import AuditWriteError, ListenError, PolicyError, Problem, StartupError
+from secretsd.metrics import Metrics
+from secretsd.outbox.publisher import Publisher
+from secretsd.policy import Policy
+from secretsd.service import Core, Service
+from secretsd.service.changes import Changes
+from secretsd.service.commits import Committer, Done, Draft
+from secretsd.service.gate import Gate
+from secretsd.service.reads import VERSION
+from secretsd.service.scheduler import Scheduler
+from secretsd.vault.document import Document, OwedLine
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 5.0
+PUBLISH_SECONDS: Final = 5.0
+
+
+class Daemon:
+    """One running secretsd."""
+
+    def __init__(self, config: Config, rules: Policy, opened: Opened, listeners: api.Listeners) -> None:
+        self._config = config
+        self._opened = opened
+        self._listeners = listeners
+        self._server: api.Server | None = None
+        self._next_policy: Policy | None = None
+        clock = SystemClock()
+        metrics = Metrics()
+        state = StateFiles(config)
+        document = opened.vault.document
+        chain = Chain(
+            log_id=document.audit.log_id,
+            node=config.bus.node,
+            key=opened.key,
+            sequence=opened.sequence,
+            head=opened.head,
+        )
+        audit = AuditLog(LineFile(state.audit), chain, clock, metrics)
+        committer = Committer(opened.vault, audit, clock, metrics)
+        self._core = Core(
+            config=config,
+            policy=rules,
+            vault=opened.vault,
+            log=audit,
+            committer=committer,
+            gate=Gate(config, rules, audit, clock, metrics, lambda: opened.vault.document),
+            clock=clock,
+            guard=ClockGuard(clock, kernel_synchronised),
+            metrics=metrics,
+            signing_key=opened.key.public,
+            audit_path=state.audit,
+            started_at_ms=clock.elapsed_ms(),
+        )
+        self._service = Service(self._core)
+        self._scheduler = Scheduler(self._core)
+        self._publisher: Publisher | None = None
+        if config.bus.enabled:
+            self._publisher = Publisher(
+                config,
+                audit,
+                opened.key,
+                VaultStanding(self._core, self._service),
+                clock,
+                metrics,
+                state.audit,
+                state.cursor,
+            )
+            self._core.bus = self._publisher
+        committer.on_commit = self._committed
+        audit.on_durable = self._written
+        meter(self._core, self._scheduler, self._publisher)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises StartupError when it can't begin."""
+        await self._begin()
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        reload = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+        reloads = loop.create_task(self._reload_when(reload))
+        watchdog = loop.create_task(_feed_watchdog())
+        assert self._server is not None  # noqa: S101 — _begin made it
+        log.info("secretsd %s serves %s, %d secrets", VERSION, self._server.url, len(self._core.document.secrets))
+        notify.ready(f"Serving {self._server.url}")
+        await stopping.wait()
+        reloads.cancel()
+        watchdog.cancel()
+        await self._end()
+
+    async def _begin(self) -> None:
+        core, opened = self._core, self._opened
+        try:
+            if opened.owed is not None:
+                core.committer.resume(opened.owed)
+                await core.committer.finish()
+            await core.log.append(Entry("daemon.started", None, self._about(opened.note)))
+        except (AuditWriteError, Problem) as error:
+            raise StartupError(f"the audit log can't be written, so nothing can be served: {error}") from error
+        if opened.last_line_ms is not None:
+            core.guard.compare(opened.last_line_ms)
+        for warning in (*self._config.warnings, *core.policy.warnings):
+            log.warning("%s", warning)
+        await self._follow_policy()
+        self._scheduler.start()
+        if self._publisher is not None:
+            self._publisher.start()
+        self._server = await api.start(self._service, self._config, sockets=self._listeners)
+
+    async def _end(self) -> None:
+        """Answer what was asked, publish what is owed for a bounded time, sign off."""
+        notify.notify("STOPPING=1")
+        core = self._core
+        if self._server is not None:
+            await self._server.drain(DRAIN_SECONDS)
+        await self._scheduler.stop()
+        await core.committer.close()
+        try:
+            await core.gate.flush()
+            await core.log.append(Entry("daemon.stopped", None, self._about(None)))
+        except AuditWriteError as error:
+            log.error("stopping without a last audit line: %s", error)  # noqa: TRY400
+        if self._publisher is not None:
+            await self._publisher.stop(PUBLISH_SECONDS)
+        await core.log.close()
+        log.info("secretsd stopped")
+
+    async def _follow_policy(self) -> None:
+        """Commit the policy found at start where it isn't the one that the vault was under."""
+        core = self._core
+        changes = Changes(core.vault, core.policy, core.config)
+        document = core.document
+        draft = changes.policy_changed(
+            document, document.generation, self._policy_event(document, 0, core.policy, None)
+        )
+        if core.policy.sha256 == document.policy.sha256 and not draft.secrets:
+            return
+        await self._adopt(core.policy, "changed while the daemon was down")
+
+    async def _adopt(self, rules: Policy, reason: str) -> None:
+        core = self._core
+
+        def build(document: Document, generation: int) -> Draft:
+            self._next_policy = rules
+            changes = Changes(core.vault, rules, core.config)
+            return changes.policy_changed(document, generation, self._policy_event(document, generation, rules, reason))
+
+        await core.committer.commit(build)
+
+    def _policy_event(self, document: Document, generation: int, rules: Policy, reason: str | None) -> OwedLine:
+        data = {"sha256": rules.sha256, "reason": reason, "epoch": document.epoch, "generation": generation}
+        return OwedLine("policy.reloaded", None, data)
+
+    def _committed(self, done: Done) -> None:
+        if self._next_policy is not None and done.document.policy.sha256 == self._next_policy.sha256:
+            self._core.policy = self._core.gate.policy = self._next_policy
+            self._next_policy = None
+        self._scheduler.committed(done)
+        if self._publisher is not None:
+            self._publisher.committed(done.names)
+
+    def _written(self, events: Sequence[Event]) -> None:
+        if self._publisher is not None:
+            self._publisher.written(events)
+
+    async def _reload_when(self, asked: asyncio.Event) -> None:
+        while True:
+            await asked.wait()
+            asked.clear()
+            notify.reloading()
+            await self._reload()
+            notify.ready("Reloaded")
+
+    async def _reload(self) -> None:
+        """Take up policy, log and certificates as they are now; a bad policy is refused whole and the old one stays."""
+        core = self._core
+        await core.log.reopen()
+        try:
+            rules = policy.load(self._config.security.rbac_policy_path, self._config)
+            policy.check_exposure(self._config, rules)
+        except PolicyError as error:
+            log.error("reload: the policy is refused and the old one stays: %s", error)  # noqa: TRY400
+            await self._reject(error)
+            return
+        try:
+            await self._adopt(rules, "reload")
+            for warning in rules.warnings:
+                log.warning("%s", warning)
+            log.info("reload: policy in force, generation %d", core.document.generation)
+        except Problem as problem:
+            log.error("reload: %s", problem.detail)  # noqa: TRY400
+        if self._server is not None:
+            try:
+                await self._server.reload_certificates()
+            except ListenError as error:
+                log.error("reload: %s", error)  # noqa: TRY400
+
+    async def _reject(self, error: PolicyError) -> None:
+        document = self._core.document
+        data: dict[str, Any] = {
+            "sha256": None,
+            # The parser's words can quote the file; the log has them, the bus gets only that it was refused.
+            "reason": "the policy file was refused, see the daemon's log",
+            "epoch": document.epoch,
+            "generation": document.generation,
+        }
+        del error
+        try:
+            await self._core.log.append(Entry("policy.rejected", None, data))
+        except AuditWriteError as failure:
+            log.error("reload: %s", failure)  # noqa: TRY400
+
+    def _about(self, note: str | None) -> dict[str, Any]:
+        document = self._core.document
+        return {
+            "version": VERSION,
+            "session": self._core.bus.session,
+            "epoch": document.epoch,
+            "generation": document.generation,
+            "note": note,
+        }
+
+
+async def _feed_watchdog() -> None:
+    seconds = notify.watchdog_seconds()
+    while seconds is not None:
+        notify.notify("WATCHDOG=1")
+        await asyncio.sleep(seconds)

@@ -1,0 +1,45 @@
+"""What the process gives up before it holds a secret. Linux; what the machine doesn't allow is left, and logged."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import resource
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_MCL_CURRENT: Final = 1
+_MCL_FUTURE: Final = 2
+_MCL_ONFAULT: Final = 4
+_LOCKED_MOST: Final = 512 * 1024 * 1024
+
+
+def harden() -> None:
+    """No core dumps, no ptrace by the same user, no new privileges, private files, memory kept out of swap."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for what, option, value in (
+        ("core dumps and ptrace", _PR_SET_DUMPABLE, 0),
+        ("privileges", _PR_SET_NO_NEW_PRIVS, 1),
+    ):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            log.warning("hardening: %s not restricted: %s", what, os.strerror(ctypes.get_errno()))
+    _lock_memory(libc)
+
+
+def _lock_memory(libc: ctypes.CDLL) -> None:
+    """Lock pages as they are touched, where the limit leaves room to grow: a lock that then fails would end the daemon."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft != resource.RLIM_INFINITY and soft < _LOCKED_MOST and os.geteuid() != 0:
+        if hard == resource.RLIM_INFINITY or hard >= _LOCKED_MOST:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
+        else:
+            log.debug("hardening: memory not locked: RLIMIT_MEMLOCK is %d", hard)
+            return
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
+        log.debug("hardening: memory not locked: %s", os.strerror(ctypes.get_errno()))

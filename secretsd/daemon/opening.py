@@ -1,0 +1,121 @@
+"""From files to a running core: keys, vault, log, and whether they are of one time (docs/vault.md). Blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+from secretsd_bus import Event, SigningKey, parse_time
+
+from secretsd import files
+from secretsd.audit import recovery
+from secretsd.config import Config
+from secretsd.crypto import masterkey
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.daemon import passphrase
+from secretsd.daemon.firststart import StateFiles, create_state, is_first_start
+from secretsd.errors import KeyFileError, VaultError
+from secretsd.vault.document import Document, OwedLine
+from secretsd.vault.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The state, proven to be of one time."""
+
+    vault: Vault
+    key: SigningKey
+    sequence: int
+    head: str
+    last_line_ms: int | None
+    owed: Document | None
+    """The document whose lines are not all in the log; its outbox holds those that are missing."""
+    note: str | None
+
+
+def open_state(config: Config) -> Opened:
+    """Return keys, vault and the log's end; made anew on the first start. The caller holds the lock.
+
+    Raises KeyFileError and VaultError.
+    """
+    state = StateFiles(config)
+    note = None
+    given = passphrase.provided()
+    if is_first_start(state):
+        create_state(config, given)
+        note = "first start"
+    master = _master_key(state.master_key, given)
+    key = _signing_key(state)
+    torn = recovery.set_aside_torn_tail(state.audit)
+    if torn is not None:
+        note = f"a torn last line of the audit log was set aside in {torn.name}"
+    vault = Vault.load(state.vault, master)
+    mark = vault.document.audit
+    reach = recovery.reach(state.audit, log_id=mark.log_id, sequence=mark.sequence, head=mark.head, key=key.public)
+    _check_vault_reaches(state, vault.document, reach.since_mark)
+    return Opened(
+        vault=vault,
+        key=key,
+        sequence=reach.sequence,
+        head=reach.head,
+        last_line_ms=None if reach.last_time is None else parse_time(reach.last_time),
+        owed=_owed(vault.document, reach.since_mark),
+        note=note,
+    )
+
+
+def _master_key(path: Path, given: Sensitive | None) -> Sensitive:
+    data = _private(path)
+    if given is None and masterkey.is_wrapped(data, path):
+        given = passphrase.asked(path)
+    return masterkey.decode(data, path, given)
+
+
+def _signing_key(state: StateFiles) -> SigningKey:
+    data = _private(state.sign_key)
+    try:
+        key = SigningKey.from_pem(data)
+    except ValueError as error:
+        raise KeyFileError(
+            f"{state.sign_key} isn't an Ed25519 key in PKCS#8 PEM: restore it from its backup"
+        ) from error
+    public = key.public.to_pem()
+    if not state.sign_pub.exists() or state.sign_pub.read_bytes() != public:
+        files.replace(state.sign_pub, public, 0o644)
+    return key
+
+
+def _private(path: Path) -> bytes:
+    try:
+        return files.read_private(path)
+    except files.ReadableByOthers as error:
+        raise KeyFileError(str(error)) from error
+    except OSError as error:
+        raise KeyFileError(f"can't read {path}: {error.strerror}") from error
+
+
+def _check_vault_reaches(state: StateFiles, document: Document, named: Sequence[Event]) -> None:
+    known = {document.epoch, *(past.epoch for past in document.past_epochs)}
+    for event in named:
+        epoch, generation = event.data.get("epoch"), event.data.get("generation")
+        if epoch not in known:
+            raise VaultError(
+                f"{state.vault} is older than the audit log: line {event.sequence} is of an epoch that the vault doesn't know. "
+                "Restore the newer vault.json; if it is lost, run `secretsctl vault accept-rollback`"
+            )
+        if epoch == document.epoch and isinstance(generation, int) and generation > document.generation:
+            newest = max(e.data["generation"] for e in named if e.data.get("epoch") == document.epoch)
+            raise VaultError(
+                f"{state.vault} is older than the audit log: it is at generation {document.generation} and the log tells of "
+                f"{newest}, {newest - document.generation} commits more. Restore the newer vault.json; if it is lost, run "
+                "`secretsctl vault accept-rollback`"
+            )
+
+
+def _owed(document: Document, named: Sequence[Event]) -> Document | None:
+    """Return the document with the lines that it owes to the log, None when all are there."""
+    there = [(event.type, event.subject, event.data) for event in named]
+    missing: list[OwedLine] = [line for line in document.outbox if (line.type, line.subject, line.data) not in there]
+    return replace(document, outbox=tuple(missing)) if missing else None

@@ -1,0 +1,68 @@
+"""The vault as it stands, as the bus is told about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from secretsd.outbox.witness import Position
+from secretsd.rotation.announce import Announcer
+from secretsd.service import Core, Service
+
+log = logging.getLogger(__name__)
+
+
+class VaultStanding:
+    """Answers the publisher's questions from the document in force."""
+
+    def __init__(self, core: Core, service: Service) -> None:
+        self._core = core
+        self._service = service
+
+    def position(self) -> Position:
+        """Return epoch, generation and sequence."""
+        document = self._core.document
+        return Position(
+            epoch=document.epoch,
+            past_epochs=frozenset(past.epoch for past in document.past_epochs),
+            generation=document.generation,
+            sequence=self._core.log.sequence,
+        )
+
+    def names(self) -> Sequence[str]:
+        """Return every name that has a state, deleted ones too."""
+        return [*self._core.document.secrets, *self._core.document.tombstones]
+
+    def state(self, name: str) -> Mapping[str, Any] | None:
+        """Return the `data` of a name's state, None when it has none."""
+        document = self._core.document
+        announcer = Announcer(document.epoch, self._core.config.bus.spread_ms)
+        record = document.secrets.get(name)
+        if record is not None:
+            return announcer.state(name, record)
+        stone = document.tombstones.get(name)
+        return None if stone is None else announcer.state_of_deleted(name, stone)
+
+    def checkpoint(self) -> Mapping[str, Any]:
+        """Return where log and vault are."""
+        document = self._core.document
+        return {
+            "sequence": self._core.log.sequence,
+            "head": self._core.log.head,
+            "epoch": document.epoch,
+            "generation": document.generation,
+            "uptime_ms": self._core.uptime_ms,
+        }
+
+    def key_set(self) -> Mapping[str, Any]:
+        """Return the JWK set of the event-signing keys."""
+        return self._service.event_keys()
+
+    def rolled_back(self, reason: str) -> None:
+        """Stop serving: the broker remembers a newer vault."""
+        self._core.stopped_serving = (
+            f"Rollback: {reason}. Stop the daemon and restore the newer files; if they are lost, run "
+            "`secretsctl vault accept-rollback`, then start it again."
+        )
+        log.error("%s", self._core.stopped_serving)

@@ -1,0 +1,86 @@
+"""Files that are private and durable: how they are read, replaced and synced. All of it blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+PRIVATE_FILE: Final = 0o600
+PRIVATE_FOLDER: Final = 0o700
+
+
+class ReadableByOthers(Exception):
+    """Group or others have a permission on a file that is the owner's alone."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        super().__init__(
+            f"{path} may be used by others (mode {mode:04o}): run `chmod 600 {path}`, and think what is in it lost if "
+            "others had a look"
+        )
+
+
+class NotSynced(OSError):
+    """The new content is in place, but the folder could not be synced: a crash may bring back the old one."""
+
+
+def read_private(path: Path) -> bytes:
+    """Return the bytes of a file that only its owner may use. Raises OSError, or ReadableByOthers."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode & 0o777
+        if mode & 0o077:
+            raise ReadableByOthers(path, mode)
+        return file.read()
+
+
+def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Make `data` the content of `path`, durably and atomically: temporary file, fsync, rename, fsync of the folder.
+
+    Raises OSError when nothing changed, its subclass NotSynced when the new content is in place but may not survive.
+    """
+    temporary = path.with_name(path.name + ".new")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            os.fchmod(descriptor, mode)
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise NotSynced(error.errno, error.strerror, str(path.parent)) from error
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`, however the kernel cuts it up."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(path: Path) -> None:
+    """Make the folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder, 0700, and its parents, 0755; what exists is left as it is. Raises OSError."""
+    if path.is_dir():
+        return
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)

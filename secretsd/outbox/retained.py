@@ -1,0 +1,48 @@
+"""What stands retained on the broker: which states are due to be published anew, and the checkpoint. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class RetainedQueue:
+    """Names whose state is due, changed ones before those that are merely repeated, and whether the checkpoint is."""
+
+    def __init__(self) -> None:
+        self._changed: dict[str, None] = {}
+        self._repeated: dict[str, None] = {}
+        self.checkpoint_due = False
+
+    def changed(self, names: Iterable[str]) -> None:
+        """Note changed states; the checkpoint has to follow at once."""
+        for name in names:
+            self._repeated.pop(name, None)
+            self._changed[name] = None
+        self.checkpoint_due = True
+
+    def repeat(self, names: Iterable[str]) -> None:
+        """Note states that have to be published anew though nothing changed."""
+        for name in names:
+            if name not in self._changed:
+                self._repeated[name] = None
+
+    def take_changed(self) -> str | None:
+        """Return a name whose changed state is due."""
+        return self._take(self._changed)
+
+    def take_repeated(self) -> str | None:
+        """Return a name whose state is to be repeated."""
+        return self._take(self._repeated)
+
+    def forget(self) -> None:
+        """Drop everything: the connection is gone, and the next one repeats all."""
+        self._changed.clear()
+        self._repeated.clear()
+        self.checkpoint_due = False
+
+    @staticmethod
+    def _take(names: dict[str, None]) -> str | None:
+        for name in names:
+            del names[name]
+            return name
+        return None

@@ -1,0 +1,84 @@
+"""What the broker remembers of this daemon: its own retained checkpoint is the third witness against a rollback.
+
+A checkpoint counts only when this daemon's key signed it. No I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from secretsd_bus import Event, KeyRing, Refused, Topics, Verifier, VerifyKey
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the daemon itself is."""
+
+    epoch: str
+    past_epochs: frozenset[str]
+    generation: int
+    sequence: int
+
+
+class Witness:
+    """Looks at what arrives on the status and checkpoint topics under the prefix."""
+
+    def __init__(self, topics: Topics, node: str, key: VerifyKey, log_id: str) -> None:
+        self._topics = topics
+        self._node = node
+        self._log_id = log_id
+        self._verifier = Verifier(topics, KeyRing([key]))
+        self.foreign: set[str] = set()
+        """Topics on which somebody else speaks as a daemon."""
+
+    @property
+    def filters(self) -> list[str]:
+        """What to subscribe to."""
+        return [self._topics.checkpoint("+"), self._topics.status("+")]
+
+    def own(self, topic: str, payload: bytes) -> Event | None:
+        """Return the message if this daemon wrote it, at any time; None for others', which are remembered."""
+        if not payload:
+            return None
+        try:
+            event = self._verifier.verify(topic, payload)
+        except Refused:
+            self.foreign.add(topic)
+            return None
+        if not event.id.startswith(f"{self._log_id}-"):
+            self.foreign.add(topic)
+            return None
+        return event
+
+    def is_own_echo(self, event: Event, session: int) -> bool:
+        """Tell whether the message is the status that was published on this connection."""
+        return (
+            event.type == "daemon.status"
+            and event.source.endswith(f"/{self._node}")
+            and event.data.get("session") == session
+            and event.data.get("state") == "online"
+        )
+
+
+def older_than(position: Position, checkpoint: dict[str, Any]) -> str | None:
+    """Return how much older `position` is than a checkpoint of this daemon; None when it isn't older.
+
+    A checkpoint of an epoch that was knowingly ended says nothing.
+    """
+    epoch, generation, sequence = (
+        checkpoint.get("epoch"),
+        checkpoint.get("generation"),
+        checkpoint.get("sequence"),
+    )
+    if not isinstance(epoch, str) or not isinstance(generation, int) or not isinstance(sequence, int):
+        return None
+    if epoch in position.past_epochs:
+        return None
+    if epoch != position.epoch:
+        return "the broker's checkpoint is of an epoch that this vault does not know"
+    if generation > position.generation:
+        return f"vault.json is older than the broker's checkpoint by {generation - position.generation} commits"
+    if sequence > position.sequence:
+        return f"the audit log is older than the broker's checkpoint by {sequence - position.sequence} lines"
+    return None

@@ -1,0 +1,51 @@
+"""Sets of names, written as names and globs."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from secretsd.model import is_name
+
+MAX_PATTERN: Final = 128
+_PATTERN = re.compile(rf"[A-Za-z0-9._*?-]{{1,{MAX_PATTERN}}}\Z")
+
+
+def is_glob(pattern: str) -> bool:
+    """Tell whether `pattern` stands for more than itself."""
+    return "*" in pattern or "?" in pattern
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether `text` is a name or a glob that a name can match."""
+    if not is_glob(text):
+        return is_name(text)
+    return _PATTERN.match(text) is not None and text[0] not in "._-"
+
+
+def compile_glob(pattern: str) -> re.Pattern[str]:
+    """Return the expression that matches the whole of what `pattern` stands for.
+
+    `*` is any number of characters, `?` is one; case matters. fnmatch's third special character, `[`, is no
+    part of a pattern here. Its translation matches in linear time: no pattern can make a look-up slow.
+    """
+    return re.compile(fnmatch.translate(pattern))
+
+
+class NameSet:
+    """The names that any of `patterns` matches."""
+
+    __slots__ = ("_globs", "_names", "patterns")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self.patterns = tuple(patterns)
+        self._names = frozenset(one for one in self.patterns if not is_glob(one))
+        self._globs = tuple(compile_glob(one) for one in self.patterns if is_glob(one))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names or any(glob.match(name) for glob in self._globs)
+
+    def __repr__(self) -> str:
+        return f"NameSet({list(self.patterns)!r})"

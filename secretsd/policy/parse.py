@@ -1,0 +1,109 @@
+"""policy.yaml from bytes to a Policy; docs/policy.md says what it may hold."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from yaml.nodes import Node
+
+from secretsd.config import Config
+from secretsd.errors import PolicyError
+from secretsd.policy import document as d
+from secretsd.policy.client import parse_client
+from secretsd.policy.exposure import check_exposure
+from secretsd.policy.rules import BUILT_IN, ClientRule, Policy, SecretRule, TokenProof
+from secretsd.policy.secret import parse_secret_rule, shadow_warnings
+
+_KEYS: Final = ("default_deny", "clients", "secrets")
+
+
+def load(path: Path, config: Config) -> Policy:
+    """Return the policy in the file at `path`, fit for where `config` lets the daemon listen.
+
+    Raises PolicyError, which names all mistakes found, each with its line.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(d.MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise PolicyError(
+            f"{path} doesn't exist; set security.rbac_policy_path, or let `secretsctl init` write a policy"
+        ) from None
+    except OSError as error:
+        raise PolicyError(f"{path} can't be read: {error.strerror}") from None
+    policy = parse(content, source=str(path))
+    check_exposure(config, policy)
+    return policy
+
+
+def parse(content: bytes, *, source: str = "policy.yaml") -> Policy:
+    """Return the policy that `content` holds; `source` is what messages call it. Raises PolicyError."""
+    findings = d.Findings(source)
+    clients: dict[str, ClientRule] = {}
+    rules: list[SecretRule] = []
+    for key, key_node, node in d.entries(d.compose(content, source), "the file", findings):
+        if key == "default_deny":
+            _check_default_deny(node, findings)
+        elif key == "clients":
+            clients = _clients(node, findings)
+        elif key == "secrets":
+            rules = _rules(node, findings)
+        else:
+            d.unknown_key(key_node, "the file", _KEYS, findings)
+    findings.raise_if_any()
+    if not clients:
+        findings.warnings.append("no client is listed under clients: nobody may do anything")
+    findings.warnings += _shared_proofs(clients)
+    all_rules = (*rules, *BUILT_IN)
+    findings.warnings += shadow_warnings(rules, all_rules)
+    return Policy(
+        clients=clients,
+        rules=all_rules,
+        sha256=hashlib.sha256(content).hexdigest(),
+        warnings=tuple(findings.warnings),
+    )
+
+
+def _check_default_deny(node: Node, findings: d.Findings) -> None:
+    meaning = d.boolean_of(node)
+    if meaning is None:
+        findings.misfit(node, "default_deny", "true")
+    elif not meaning:
+        findings.note(
+            node,
+            "default_deny",
+            "false would allow whatever isn't denied; set it to true and list what is allowed",
+        )
+
+
+def _clients(node: Node, findings: d.Findings) -> dict[str, ClientRule]:
+    if d.is_nothing(node):
+        return {}
+    clients: dict[str, ClientRule] = {}
+    for name, key_node, value in d.entries(node, "clients", findings):
+        rule = parse_client(name, key_node, value, findings)
+        if rule is not None:
+            clients[name] = rule
+    return clients
+
+
+def _rules(node: Node, findings: d.Findings) -> list[SecretRule]:
+    if d.is_nothing(node):
+        return []
+    parsed = (parse_secret_rule(*entry, findings) for entry in d.entries(node, "secrets", findings))
+    return [rule for rule in parsed if rule is not None]
+
+
+def _shared_proofs(clients: dict[str, ClientRule]) -> list[str]:
+    """Return a warning for each token that proves several clients: the log can't tell who of them it was."""
+    owners: dict[bytes, list[str]] = {}
+    for name, rule in clients.items():
+        for digest in dict.fromkeys(proof.sha256 for proof in rule.auth if isinstance(proof, TokenProof)):
+            owners.setdefault(digest, []).append(name)
+    return [
+        f"clients {', '.join(names)} share a token: whoever has it can be any of them; give each its own"
+        for names in owners.values()
+        if len(names) > 1
+    ]

@@ -1,0 +1,146 @@
+"""One entry of `secrets`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, TypeVar, get_args
+
+from msgspec import UNSET, UnsetType
+from yaml.nodes import Node, ScalarNode
+
+from secretsd.config.reader import shown
+from secretsd.model import DAY_MS, Rotation, SecretType, parse_duration
+from secretsd.policy import document as d
+from secretsd.policy.names import NameSet, is_pattern
+from secretsd.policy.rules import BUILT_IN, SecretRule
+
+TextT = TypeVar("TextT", bound=str)
+
+_TYPES: Final[tuple[SecretType, ...]] = get_args(SecretType)
+_ROTATIONS: Final[tuple[Rotation, ...]] = get_args(Rotation)
+_KEYS: Final = ("type", "rotation", "rotation_period", "rotation_days", "grace_period", "grace_days", "jwks")
+_MAX_DAYS: Final = 36_500
+
+
+def parse_secret_rule(pattern: str, key: ScalarNode, node: Node, findings: d.Findings) -> SecretRule | None:
+    """Return the rule that `node` gives for the names that `pattern` matches; mistakes go to `findings`."""
+    if not is_pattern(pattern):
+        findings.note(
+            key, "secrets", f"no name matches {shown(pattern)}; allowed: a name, or one with * and ?"
+        )
+        return None
+    where = f"secrets.{pattern}"
+    members: dict[str, Node] = {}
+    for member, member_key, value in d.entries(node, where, findings):
+        if member in _KEYS:
+            members[member] = value
+        else:
+            d.unknown_key(member_key, where, _KEYS, findings)
+    kind = _one_of(members.get("type"), f"{where}.type", _TYPES, findings)
+    rotation = _one_of(members.get("rotation"), f"{where}.rotation", _ROTATIONS, findings)
+    jwks = _jwks(members.get("jwks"), f"{where}.jwks", findings)
+    if jwks and kind not in (None, "jwt_signing_key"):
+        findings.note(
+            key,
+            where,
+            "jwks: true publishes the public half of a signing key; the type must be jwt_signing_key",
+        )
+    return SecretRule(
+        pattern,
+        type=kind,
+        rotation=rotation,
+        rotation_ms=_period(members, "rotation", where, findings, least_ms=1000),
+        grace_ms=_period(members, "grace", where, findings, least_ms=0),
+        jwks=jwks,
+    )
+
+
+def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) -> list[str]:
+    """Return what the file's rules change that their author may not have meant.
+
+    `rules` are all of them. A rule that comes before a built-in one of the same pattern takes its place, save
+    the type; and an external secret never rotates by itself, whatever a rule says.
+    """
+    warnings = []
+    for rule in own:
+        where = f"secrets.{rule.pattern}"
+        kind = rule.type or next(
+            (one.type for one in rules if one.type and rule.pattern in NameSet([one.pattern])), None
+        )
+        if kind == "external" and rule.rotation == "auto":
+            warnings.append(
+                f"{where}: rotation: auto has no effect on external secrets; they are issued elsewhere"
+            )
+        hidden = next((one for one in BUILT_IN if one.pattern == rule.pattern), None)
+        if hidden is None or kind != hidden.type:
+            continue
+        lost = [
+            said
+            for said, gone in (
+                ("rotation: auto", hidden.rotation == "auto" and rule.rotation is None),
+                ("rotation_period: never", hidden.rotation_ms is None and rule.rotation_ms is UNSET),
+                ("grace_period: never", hidden.grace_ms is None and rule.grace_ms is UNSET),
+                ("jwks: true", hidden.jwks and not rule.jwks),
+            )
+            if gone
+        ]
+        if lost:
+            warnings.append(f"{where} replaces the built-in rule and doesn't repeat its {', '.join(lost)}")
+    return warnings
+
+
+def _one_of(node: Node | None, where: str, allowed: tuple[TextT, ...], findings: d.Findings) -> TextT | None:
+    if node is None:
+        return None
+    word = d.text_of(node)
+    for one in allowed:
+        if one == word:
+            return one
+    if word is None:
+        findings.misfit(node, where, ", ".join(allowed))
+    else:
+        findings.note(node, where, f"found {shown(word)}; allowed: {', '.join(allowed)}")
+    return None
+
+
+def _jwks(node: Node | None, where: str, findings: d.Findings) -> bool:
+    meaning = False if node is None else d.boolean_of(node)
+    if node is not None and meaning is None:
+        findings.misfit(node, where, "true or false")
+    return bool(meaning)
+
+
+def _period(
+    members: dict[str, Node], what: str, where: str, findings: d.Findings, *, least_ms: int
+) -> int | UnsetType | None:
+    """Return `{what}_period` or `{what}_days` in milliseconds; None for never, UNSET without either."""
+    period, days = members.get(f"{what}_period"), members.get(f"{what}_days")
+    if period is not None and days is not None:
+        findings.note(period, f"{where}.{what}_period", f"{what}_days says the same; keep one of the two")
+        return UNSET
+    if period is not None:
+        return _duration(period, f"{where}.{what}_period", findings, least_ms)
+    if days is not None:
+        count = d.integer_of(days)
+        if count is not None and least_ms <= count * DAY_MS <= _MAX_DAYS * DAY_MS:
+            return count * DAY_MS
+        findings.misfit(
+            days, f"{where}.{what}_days", f"a whole number from {min(least_ms, 1)} to {_MAX_DAYS}"
+        )
+    return UNSET
+
+
+def _duration(node: Node, where: str, findings: d.Findings, least_ms: int) -> int | UnsetType | None:
+    text = d.text_of(node)
+    if text is None:
+        findings.misfit(node, where, 'a duration in quotes ("90d", "12h", "30m", "45s") or never')
+        return UNSET
+    try:
+        milliseconds = parse_duration(text)
+    except ValueError as error:
+        findings.note(node, where, f"found {shown(text)}; allowed: {error}")
+        return UNSET
+    if milliseconds is not None and milliseconds < least_ms:
+        findings.note(node, where, f'found {shown(text)}; allowed: at least "{least_ms // 1000}s"')
+        return UNSET
+    return milliseconds

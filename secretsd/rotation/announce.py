@@ -1,0 +1,127 @@
+"""What an event says of a secret (docs/events.md): never a value, nor a hash of one."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from secretsd_bus import rfc3339
+
+from secretsd.model import MAX_REASON, Metadata, Previous
+from secretsd.vault.document import OwedLine, SecretRecord, Tombstone, VersionRecord
+
+SCHEDULE = "secretsd"
+"""The client that the schedule's own changes are ascribed to."""
+
+Verb = Literal["created", "updated", "rotated", "expiring", "expired", "retired", "deleted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who changed a secret and why."""
+
+    client: str
+    reason: str | None = None
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Announcer:
+    """Words the events of one commit."""
+
+    epoch: str
+    spread_ms: int
+
+    def changed(self, verb: Verb, name: str, record: SecretRecord, cause: Cause) -> OwedLine:
+        """Return the event for a secret as it stands after the commit."""
+        return OwedLine(f"secret.{verb}", name, self._data(name, record, cause))
+
+    def retired(self, name: str, record: SecretRecord, ended: VersionRecord, cause: Cause) -> OwedLine:
+        """Return the event for a version whose grace is over; `version` and `kid` are the secret's current ones."""
+        data = self._data(name, record, cause)
+        return OwedLine("secret.retired", name, {**data, "retired_version": ended.version, "retired_kid": ended.kid})
+
+    def deleted(self, name: str, stone: Tombstone, cause: Cause) -> OwedLine:
+        """Return the event for a secret that is gone."""
+        return OwedLine("secret.deleted", name, {**tombstone_data(name, stone, self.epoch), **self._cause(cause)})
+
+    def state(self, name: str, record: SecretRecord) -> dict[str, Any]:
+        """Return the `data` of the retained state: what an event would say now, caused by nobody."""
+        return self._data(name, record, Cause(SCHEDULE))
+
+    def state_of_deleted(self, name: str, stone: Tombstone) -> dict[str, Any]:
+        """Return the `data` of the retained state of a deleted name."""
+        return {**tombstone_data(name, stone, self.epoch), **self._cause(Cause(SCHEDULE))}
+
+    def _data(self, name: str, record: SecretRecord, cause: Cause) -> dict[str, Any]:
+        before = previous(record)
+        return {
+            "name": name,
+            "version": record.current.version,
+            "kid": record.current.kid,
+            "type": record.type,
+            "status": record.status,
+            "expires_at": rfc3339(record.expires_at),
+            "previous": None
+            if before is None
+            else {"version": before.version, "kid": before.kid, "grace_until": before.grace_until},
+            "epoch": self.epoch,
+            "generation": record.generation,
+            **self._cause(cause),
+        }
+
+    def _cause(self, cause: Cause) -> dict[str, Any]:
+        return {
+            "client": cause.client,
+            "reason": cause.reason,
+            "urgent": cause.urgent,
+            "spread_ms": self.spread_ms,
+        }
+
+
+def tombstone_data(name: str, stone: Tombstone, epoch: str) -> dict[str, Any]:
+    """Return the secret's part of the `data` of a deleted name."""
+    return {
+        "name": name,
+        "version": stone.version,
+        "kid": stone.kid,
+        "type": stone.type,
+        "status": "deleted",
+        "expires_at": rfc3339(stone.expires_at),
+        "previous": None,
+        "epoch": epoch,
+        "generation": stone.generation,
+    }
+
+
+def previous(record: SecretRecord) -> Previous | None:
+    """Return the newest version in grace, as the wire has it."""
+    if not record.in_grace:
+        return None
+    newest = record.in_grace[0]
+    return Previous(version=newest.version, kid=newest.kid, grace_until=rfc3339(newest.grace_until or 0))
+
+
+def metadata(name: str, record: SecretRecord) -> Metadata:
+    """Return what may be said of a secret to who may read it."""
+    current = record.current
+    return Metadata(
+        name=name,
+        version=current.version,
+        kid=current.kid,
+        type=record.type,
+        status=record.status,
+        rotation=record.rotation,
+        created_at=rfc3339(current.created_at),
+        expires_at=rfc3339(record.expires_at),
+        previous=previous(record),
+        generation=record.generation,
+    )
+
+
+def clean_reason(text: str | None) -> str | None:
+    """Return `text` fit for an event: no control characters, no lone surrogates, at most MAX_REASON characters."""
+    if text is None:
+        return None
+    return "".join(character for character in text if unicodedata.category(character) not in {"Cc", "Cs"})[:MAX_REASON]

@@ -1,0 +1,133 @@
+"""New values by type, and the forms in which an Ed25519 signing key may come (docs/http.md)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import string
+from typing import Final, Literal
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from secretsd_bus import b64url_decode, b64url_encode
+
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.model import SecretType
+
+# Letters and digits only: they survive shells, URLs, .env files and connection strings unquoted. 64 of them hold
+# 381 bits, 32 hold 190.
+ALPHABET: Final = string.ascii_letters + string.digits
+PASSWORD_LENGTH: Final = 64
+API_KEY_LENGTH: Final = 32
+KEY_BYTES: Final = 32
+
+KeyForm = Literal["pem", "base64", "jwk"]
+
+
+class _Jwk(msgspec.Struct, frozen=True):
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    d: str
+    x: str
+
+
+def generate(kind: SecretType, like: Sensitive | None = None) -> Sensitive:
+    """Return a new value for a secret of type `kind`; a signing key in the form of `like`, else PKCS#8 PEM.
+
+    Raises ValueError for `external`, which is issued elsewhere.
+    """
+    match kind:
+        case "password":
+            return Sensitive(_text(PASSWORD_LENGTH))
+        case "api_key":
+            return Sensitive(_text(API_KEY_LENGTH))
+        case "encryption_key":
+            return Sensitive(base64.b64encode(secrets.token_bytes(KEY_BYTES)))
+        case "generic":
+            return Sensitive(b64url_encode(secrets.token_bytes(KEY_BYTES)).encode("ascii"))
+        case "jwt_signing_key":
+            form = "pem" if like is None else _read_key(like)[1]
+            return Sensitive(_write_key(Ed25519PrivateKey.generate(), form))
+        case "external":
+            raise ValueError("an external secret is issued elsewhere: its value must be given")
+
+
+def check_supplied(kind: SecretType, value: Sensitive) -> None:
+    """Raise ValueError, with what is allowed, when `value` can't be a secret of type `kind`.
+
+    Only a signing key has a form to keep; lengths are for generation, never for judging a supplied value.
+    """
+    if kind == "jwt_signing_key":
+        _read_key(value)
+
+
+def public_jwk(value: Sensitive, kid: str) -> dict[str, str]:
+    """Return the public half of a signing key as a JWK (RFC 8037), named by the version's `kid`."""
+    public = _read_key(value)[0].public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "use": "sig",
+        "alg": "EdDSA",
+        "kid": kid,
+        "x": b64url_encode(public),
+    }
+
+
+def _text(length: int) -> bytes:
+    return "".join(secrets.choice(ALPHABET) for _ in range(length)).encode("ascii")
+
+
+def _read_key(value: Sensitive) -> tuple[Ed25519PrivateKey, KeyForm]:
+    data = value.reveal().strip()
+    try:
+        if data.startswith(b"-----BEGIN"):
+            key = load_pem_private_key(data, password=None)
+            if isinstance(key, Ed25519PrivateKey):
+                return key, "pem"
+        elif data.startswith(b"{"):
+            jwk = msgspec.json.decode(data, type=_Jwk)
+            key = Ed25519PrivateKey.from_private_bytes(b64url_decode(jwk.d))
+            if b64url_encode(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)) == jwk.x:
+                return key, "jwk"
+        else:
+            seed = base64.b64decode(
+                data.translate(bytes.maketrans(b"-_", b"+/")) + b"=" * (-len(data) % 4), validate=True
+            )
+            if len(seed) == KEY_BYTES:
+                return Ed25519PrivateKey.from_private_bytes(seed), "base64"
+    except (
+        ValueError,
+        TypeError,
+        binascii.Error,
+        UnsupportedAlgorithm,
+        msgspec.MsgspecError,
+        RecursionError,
+    ) as error:
+        raise ValueError(_KEY_FORMS) from error
+    raise ValueError(_KEY_FORMS)
+
+
+_KEY_FORMS: Final = (
+    "a jwt_signing_key is an Ed25519 private key: PKCS#8 PEM without a passphrase, base64 of 32 bytes, or a JWK of kty OKP, "
+    "crv Ed25519; for another kind of key choose another name or type"
+)
+
+
+def _write_key(key: Ed25519PrivateKey, form: KeyForm) -> bytes:
+    if form == "pem":
+        return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    seed = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    if form == "base64":
+        return base64.b64encode(seed)
+    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return msgspec.json.encode({"kty": "OKP", "crv": "Ed25519", "d": b64url_encode(seed), "x": b64url_encode(public)})

@@ -1,0 +1,114 @@
+"""What a change means for a secret's record: pure functions from a record to the next one (docs/rotation.md)."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from secretsd.model import DAY_MS, MAX_IN_GRACE, NEVER_MS
+from secretsd.policy import SecretSettings
+from secretsd.vault.document import SecretRecord, Tombstone, VersionRecord, Wishes
+
+WARNINGS_BEFORE_EXPIRY_MS = (7 * DAY_MS, DAY_MS)
+"""Besides the grace period itself, how long before expiry a manual secret is announced as expiring."""
+
+
+def instant_after(start_ms: int, period_ms: int | None) -> int:
+    """Return the instant `period_ms` after `start_ms`, or the one that stands for never."""
+    return NEVER_MS if period_ms is None else min(start_ms + period_ms, NEVER_MS)
+
+
+def created(first: VersionRecord, settings: SecretSettings, wishes: Wishes, generation: int) -> SecretRecord:
+    """Return the record of a new secret."""
+    return SecretRecord(
+        type=settings.type,
+        rotation=settings.rotation,
+        rotation_ms=settings.rotation_ms,
+        grace_ms=settings.grace_ms,
+        wishes=wishes,
+        expires_at=instant_after(first.created_at, settings.rotation_ms),
+        status="active",
+        announced=0,
+        generation=generation,
+        versions=(first,),
+    )
+
+
+def superseded(
+    record: SecretRecord,
+    new: VersionRecord,
+    settings: SecretSettings,
+    *,
+    generation: int,
+    grace_ms: int | None,
+    urgent: bool,
+) -> tuple[SecretRecord, tuple[VersionRecord, ...]]:
+    """Return the record with `new` as its current version, and the versions whose grace ends thereby.
+
+    The version before stays readable for `grace_ms` (None: until told; 0: not at all). `urgent` ends every grace;
+    beyond MAX_IN_GRACE the oldest ends.
+    """
+    before = replace(record.current, grace_until=instant_after(new.created_at, grace_ms))
+    kept: tuple[VersionRecord, ...] = ()
+    if not urgent:
+        started = () if grace_ms == 0 else (before,)
+        kept = (started + record.in_grace)[:MAX_IN_GRACE]
+    ended = tuple(version for version in record.in_grace if version not in kept)
+    return (
+        replace(
+            record,
+            rotation=settings.rotation,
+            rotation_ms=settings.rotation_ms,
+            grace_ms=settings.grace_ms,
+            expires_at=instant_after(new.created_at, settings.rotation_ms),
+            status="active",
+            announced=0,
+            generation=generation,
+            versions=(new, *kept),
+        ),
+        ended,
+    )
+
+
+def resettled(record: SecretRecord, settings: SecretSettings, generation: int) -> SecretRecord:
+    """Return the record under settings that a changed policy brings; `record` itself when nothing differs."""
+    if (record.rotation, record.rotation_ms, record.grace_ms) == (
+        settings.rotation,
+        settings.rotation_ms,
+        settings.grace_ms,
+    ):
+        return record
+    expires_at = instant_after(record.current.created_at, settings.rotation_ms)
+    moved = expires_at != record.expires_at
+    return replace(
+        record,
+        rotation=settings.rotation,
+        rotation_ms=settings.rotation_ms,
+        grace_ms=settings.grace_ms,
+        expires_at=expires_at,
+        status="active" if moved else record.status,
+        announced=0 if moved else record.announced,
+        generation=generation,
+    )
+
+
+def buried(record: SecretRecord, generation: int) -> Tombstone:
+    """Return what stays of a deleted secret."""
+    return Tombstone(
+        version=record.current.version,
+        kid=record.current.kid,
+        type=record.type,
+        expires_at=record.expires_at,
+        generation=generation,
+    )
+
+
+def warnings(record: SecretRecord) -> tuple[int, ...]:
+    """Return the instants at which the current version is announced as expiring, earliest first.
+
+    An automatic rotation announces nothing; neither does a threshold that the version's life is too short for.
+    """
+    if record.rotation == "auto" or record.expires_at == NEVER_MS:
+        return ()
+    spans = {*WARNINGS_BEFORE_EXPIRY_MS, record.grace_ms or 0} - {0}
+    instants = (record.expires_at - span for span in spans)
+    return tuple(sorted(instant for instant in instants if instant > record.current.created_at))

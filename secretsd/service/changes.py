@@ -1,0 +1,158 @@
+"""The changes of secrets as drafts of the next document: decisions only, nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from secretsd.config import Config
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.errors import Problem
+from secretsd.model import Encoding
+from secretsd.policy import Policy, SecretSettings
+from secretsd.rotation.announce import SCHEDULE, Announcer, Cause, Verb
+from secretsd.rotation.generate import generate
+from secretsd.rotation.schedule import Due
+from secretsd.rotation.transitions import buried, created, resettled, superseded
+from secretsd.service.commits import Draft
+from secretsd.service.values import settled
+from secretsd.vault.document import Document, OwedLine, PolicyMark, SecretRecord, VersionRecord, Wishes
+from secretsd.vault.vault import Vault
+
+
+class Changes:
+    """Makes drafts under one policy and configuration. `now_ms` is the commit's time."""
+
+    def __init__(self, vault: Vault, policy: Policy, config: Config) -> None:
+        self._vault = vault
+        self._policy = policy
+        self._config = config
+
+    def create(
+        self,
+        document: Document,
+        generation: int,
+        name: str,
+        value: tuple[Sensitive, Encoding],
+        settings: SecretSettings,
+        wishes: Wishes,
+        cause: Cause,
+        now_ms: int,
+    ) -> Draft:
+        """Draft a new secret; one of a deleted name continues its versions. Raises Problem `exists`."""
+        if name in document.secrets:
+            raise Problem("exists", "A secret of this name exists; PUT /secret/{name} gives it a new version.")
+        stone = document.tombstones.get(name)
+        version = 1 if stone is None else stone.version + 1
+        first = self._vault.seal(name, version, *value, now_ms)
+        record = created(first, settings, wishes, generation)
+        event = self._announcer(document).changed("created", name, record, cause)
+        return Draft([event], {name: record}, {} if stone is None else {name: None})
+
+    def renew(
+        self,
+        document: Document,
+        generation: int,
+        values: Mapping[str, tuple[Sensitive, Encoding]],
+        grace_ms: Mapping[str, int | None],
+        verb: Verb,
+        cause: Cause,
+        now_ms: int,
+    ) -> Draft:
+        """Draft a new version of each secret in `values`; `grace_ms` is that of the version before, each."""
+        announcer = self._announcer(document)
+        events: list[OwedLine] = []
+        records: dict[str, SecretRecord] = {}
+        for name, value in values.items():
+            record, ended = self._superseded(
+                name, document.secrets[name], value, generation, grace_ms[name], now_ms, urgent=cause.urgent
+            )
+            records[name] = record
+            events.append(announcer.changed(verb, name, record, cause))
+            events.extend(announcer.retired(name, record, version, cause) for version in ended)
+        return Draft(events, records, {})
+
+    def delete(self, document: Document, generation: int, name: str, cause: Cause) -> Draft:
+        """Draft a secret gone, with all its versions; its tombstone stays."""
+        stone = buried(document.secrets[name], generation)
+        event = self._announcer(document).deleted(name, stone, cause)
+        return Draft([event], {name: None}, {name: stone})
+
+    def scheduled(
+        self, document: Document, generation: int, due: Iterable[tuple[str, SecretRecord, Due]], now_ms: int
+    ) -> Draft:
+        """Draft all that is due, as one commit."""
+        announcer = self._announcer(document)
+        events: list[OwedLine] = []
+        records: dict[str, SecretRecord] = {}
+        for name, found, decision in due:
+            record, own = self._carried_out(announcer, name, found, decision, generation, now_ms)
+            records[name] = record
+            events.extend(own)
+        return Draft(events, records, {})
+
+    def policy_changed(self, document: Document, generation: int, event: OwedLine) -> Draft:
+        """Draft a policy coming into force: secrets follow their rules, clients learn that their rights may differ."""
+        records: dict[str, SecretRecord | None] = {}
+        for name, record in document.secrets.items():
+            follows = resettled(record, self.settings(name, record), generation)
+            if follows is not record:
+                records[name] = follows
+        return Draft([event], records, {}, PolicyMark(self._policy.sha256, generation))
+
+    def settings(self, name: str, record: SecretRecord) -> SecretSettings:
+        """Return what policy, wishes and defaults say of an existing secret now."""
+        return settled(record.type, record.wishes, self._policy.rule_for(name), self._config.security)
+
+    def generated(self, name: str, record: SecretRecord) -> tuple[Sensitive, Encoding]:
+        """Return a new value in the kind of the current one. Raises Problem `value-required` for an external one."""
+        if record.type == "external":
+            raise Problem(
+                "value-required",
+                'An external secret is issued elsewhere: get the new value there and send it in "values", or with PUT.',
+            )
+        like = self._vault.open(name, record.current) if record.type == "jwt_signing_key" else None
+        return generate(record.type, like), "utf-8"
+
+    def _carried_out(
+        self, announcer: Announcer, name: str, record: SecretRecord, due: Due, generation: int, now_ms: int
+    ) -> tuple[SecretRecord, list[OwedLine]]:
+        events: list[OwedLine] = []
+        over = due.retire
+        if over:
+            record = replace(record, versions=tuple(v for v in record.versions if v not in over), generation=generation)
+        if due.rotate:
+            grace_ms = self.settings(name, record).grace_ms
+            record, pushed_out = self._superseded(
+                name, record, self.generated(name, record), generation, grace_ms, now_ms, urgent=False
+            )
+            over += pushed_out
+            events.append(announcer.changed("rotated", name, record, Cause(SCHEDULE, "expired")))
+        elif due.expired:
+            record = replace(record, status="expired", generation=generation)
+            events.append(announcer.changed("expired", name, record, Cause(SCHEDULE, "expires_at has passed")))
+        elif due.expiring is not None:
+            record = replace(record, status="expiring", announced=due.expiring, generation=generation)
+            events.append(announcer.changed("expiring", name, record, Cause(SCHEDULE, "expires_at is near")))
+        events.extend(announcer.retired(name, record, version, Cause(SCHEDULE, "grace is over")) for version in over)
+        return record, events
+
+    def _superseded(
+        self,
+        name: str,
+        record: SecretRecord,
+        value: tuple[Sensitive, Encoding],
+        generation: int,
+        grace_ms: int | None,
+        now_ms: int,
+        *,
+        urgent: bool,
+    ) -> tuple[SecretRecord, tuple[VersionRecord, ...]]:
+        new = self._vault.seal(name, record.current.version + 1, *value, now_ms)
+        return superseded(
+            record, new, self.settings(name, record), generation=generation, grace_ms=grace_ms, urgent=urgent
+        )
+
+    def _announcer(self, document: Document) -> Announcer:
+        return Announcer(document.epoch, self._config.bus.spread_ms)

@@ -1,0 +1,191 @@
+"""One change at a time: the vault's document, then the audit lines, then it is in force (docs/vault.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from msgspec.structs import replace
+from secretsd_bus import Event
+
+from secretsd.audit.log import AuditLog, Entry
+from secretsd.clock import Clock
+from secretsd.errors import AuditWriteError, Problem, VaultWriteError
+from secretsd.metrics import Metrics
+from secretsd.vault.document import (
+    AuditMark,
+    Document,
+    OwedLine,
+    PolicyMark,
+    Receipt,
+    SecretRecord,
+    Tombstone,
+)
+from secretsd.vault.store import CommitUncertain
+from secretsd.vault.vault import Vault
+
+T = TypeVar("T")
+
+RECEIPTS_MOST: Final = 256
+RETRY_SOON: Final = {"Retry-After": "5"}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The next document's changed parts, and the events that tell of them."""
+
+    events: Sequence[OwedLine]
+    secrets: Mapping[str, SecretRecord | None]
+    """Records by name as they will be; None takes one away."""
+    tombstones: Mapping[str, Tombstone | None]
+    policy: PolicyMark | None = None
+
+
+Build = Callable[[Document, int], Draft]
+"""Makes a draft from the document in force and the generation to come; raises Problem to refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A change that is durable and in force."""
+
+    document: Document
+    names: Sequence[str]
+    """The names whose records changed."""
+    events: Sequence[Event]
+
+
+class Committer:
+    """Carries changes through, one after the other; the only writer of the vault."""
+
+    def __init__(self, vault: Vault, log: AuditLog, clock: Clock, metrics: Metrics) -> None:
+        self._vault = vault
+        self._log = log
+        self._clock = clock
+        self._metrics = metrics
+        self._turn = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
+        self._unfinished: Document | None = None
+        self._names: Sequence[str] = ()
+        self._uncertain = False
+        self.on_commit: Callable[[Done], None] = lambda _: None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a change is on disk whose audit lines are not."""
+        return self._unfinished is not None
+
+    async def commit(self, build: Build, receipt: Callable[[int], Receipt] | None = None) -> Done:
+        """Carry one change through and return what it came to.
+
+        Once begun it is not cancelled with its caller. Raises the Problem that `build` raises,
+        `vault-unavailable` or `audit-unavailable` when nothing changed, `outcome-unknown` when the change is on
+        disk and is completed, its lines first, as soon as the log can be written again.
+        """
+        return await asyncio.shield(asyncio.get_running_loop().create_task(self._commit(build, receipt)))
+
+    async def finish(self) -> None:
+        """Complete a change whose lines are owed. Raises Problem `audit-unavailable` while it can't be done."""
+        async with self._turn:
+            await self._finish()
+
+    def resume(self, document: Document) -> None:
+        """Take up a document found at start whose lines are owed; `finish` completes it."""
+        self._unfinished = document
+        self._names = [line.subject for line in document.outbox if line.subject is not None]
+
+    async def close(self) -> None:
+        """Wait for the running change."""
+        async with self._turn:
+            self._thread.shutdown()
+
+    async def _commit(self, build: Build, receipt: Callable[[int], Receipt] | None) -> Done:
+        async with self._turn:
+            await self._finish()
+            before = self._vault.document
+            draft = build(before, before.generation + 1)
+            if not draft.events:
+                return Done(before, (), ())
+            document = self._next(before, draft, receipt)
+            self._names = [*draft.secrets]
+            await self._write(document)
+            return await self._finish(fresh=True)
+
+    def _next(self, before: Document, draft: Draft, receipt: Callable[[int], Receipt] | None) -> Document:
+        generation = before.generation + 1
+        receipts = before.receipts
+        if receipt is not None:
+            receipts = (receipt(generation), *receipts)[:RECEIPTS_MOST]
+        return replace(
+            before,
+            generation=generation,
+            audit=AuditMark(self._log.log_id, self._log.sequence, self._log.head),
+            policy=draft.policy or before.policy,
+            secrets=_merged(before.secrets, draft.secrets),
+            tombstones=_merged(before.tombstones, draft.tombstones),
+            outbox=tuple(draft.events),
+            receipts=receipts,
+        )
+
+    async def _write(self, document: Document) -> None:
+        """Put the document on disk; from then on its lines are owed."""
+        started = self._clock.elapsed_ms()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._vault.write, document)
+        except CommitUncertain as error:
+            # The lines must wait: should a crash bring the old document back, they would tell of what never was.
+            self._unfinished, self._uncertain = document, True
+            raise Problem(
+                "outcome-unknown",
+                f"The change is written but may not survive a crash: {error}. Ask again with the same Idempotency-Key.",
+                headers=RETRY_SOON,
+            ) from error
+        except VaultWriteError as error:
+            raise Problem(
+                "vault-unavailable",
+                f"Nothing was changed: {error}. Free some space or repair the file system, then ask again.",
+                headers=RETRY_SOON,
+            ) from error
+        self._unfinished, self._uncertain = document, False
+        self._metrics.vault_commit(self._clock.elapsed_ms() - started)
+
+    async def _finish(self, *, fresh: bool = False) -> Done:
+        """Make the owed lines durable and the document the one in force."""
+        document = self._unfinished
+        if document is None:
+            return Done(self._vault.document, (), ())
+        if self._uncertain:
+            await self._write(document)
+        try:
+            events = await self._log.append(*(Entry(line.type, line.subject, line.data) for line in document.outbox))
+        except AuditWriteError as error:
+            raise Problem(
+                "outcome-unknown" if fresh else "audit-unavailable",
+                f"The change is in the vault, its audit line is not: {error}. It takes effect once the line can be "
+                "written; ask again with the same Idempotency-Key."
+                if fresh
+                else f"A change before this one waits for its audit line: {error}. Nothing else is done before it.",
+                headers=RETRY_SOON,
+            ) from error
+        self._unfinished = None
+        done = Done(document, self._names, events)
+        self._vault.show(document)
+        for event in events:
+            self._metrics.changes.labels(event.type).inc()
+        self.on_commit(done)
+        return done
+
+
+def _merged(old: Mapping[str, T], changed: Mapping[str, T | None]) -> Mapping[str, T]:
+    if not changed:
+        return old
+    merged = dict(old)
+    for name, value in changed.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = value
+    return merged

@@ -1,0 +1,73 @@
+"""What the service's parts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from secretsd_bus import VerifyKey
+
+from secretsd.audit.log import AuditLog
+from secretsd.clock import Clock, ClockGuard
+from secretsd.config import Config
+from secretsd.errors import Problem
+from secretsd.metrics import Metrics
+from secretsd.policy import Policy
+from secretsd.service.commits import Committer
+from secretsd.service.gate import Gate
+from secretsd.vault.document import Document
+from secretsd.vault.vault import Vault
+
+BusStatus = Literal["connected", "disconnected", "denied", "disabled"]
+
+
+class BusState(Protocol):
+    """What the service has to know of the bus."""
+
+    status: BusStatus
+    session: int
+
+
+@dataclass(slots=True)
+class NoBus:
+    """The bus that isn't there, and the one that isn't there yet."""
+
+    status: BusStatus = "disabled"
+    session: int = 0
+
+
+@dataclass(slots=True)
+class Core:
+    """The daemon's parts, put together by `daemon`. `policy` is replaced by a reload."""
+
+    config: Config
+    policy: Policy
+    vault: Vault
+    log: AuditLog
+    committer: Committer
+    gate: Gate
+    clock: Clock
+    guard: ClockGuard
+    metrics: Metrics
+    signing_key: VerifyKey
+    audit_path: Path
+    started_at_ms: int
+    bus: BusState = field(default_factory=NoBus)
+    stopped_serving: str | None = None
+    """Why the vault must not be served, None while it may be."""
+
+    @property
+    def document(self) -> Document:
+        """The document in force."""
+        return self.vault.document
+
+    @property
+    def uptime_ms(self) -> int:
+        """Milliseconds since the daemon started."""
+        return self.clock.elapsed_ms() - self.started_at_ms
+
+    def serving(self) -> None:
+        """Return while the vault may be served. Raises Problem `vault-unavailable`."""
+        if self.stopped_serving is not None:
+            raise Problem("vault-unavailable", self.stopped_serving)

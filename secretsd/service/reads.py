@@ -1,0 +1,232 @@
+"""What is given out: authorise, then audit, then release. Nothing is released before its line is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from secretsd_bus import rfc3339
+
+from secretsd.audit.log import Entry
+from secretsd.audit.reader import LogReader
+from secretsd.auth import Caller
+from secretsd.errors import AuditWriteError, Problem
+from secretsd.model import BusInfo, Changes, Health, SecretAnswer, SecretList
+from secretsd.rotation.announce import metadata
+from secretsd.rotation.generate import public_jwk
+from secretsd.service.answers import Answered, ReadResult, Selector
+from secretsd.service.core import Core
+from secretsd.service.gate import audit_unavailable
+from secretsd.service.history import changes_since, readable_version
+from secretsd.service.values import delivered
+from secretsd.vault.document import Document, VersionRecord
+
+VERSION: Final = "0.1.0"
+ANY_KID: Final = "*"
+
+
+class Reads:
+    """Every call that changes nothing."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._jwks: dict[str, dict[str, str]] = {}
+
+    async def read(
+        self,
+        caller: Caller,
+        name: str,
+        selector: Selector,
+        *,
+        if_none_match: str | None,
+        min_generation: int | None,
+    ) -> Answered[ReadResult]:
+        """Return a secret's value as of one generation; no body where `if_none_match` is the kid of what is meant.
+
+        Raises Problem `forbidden`, `not-found`, `version-not-found`, `behind`, `audit-unavailable`.
+        """
+        core = self._core
+        core.serving()
+        await core.gate.authorise(caller, "read", "read", name)
+        document = core.document
+        version: VersionRecord | None = None
+        try:
+            version = self._found(document, name, selector, min_generation)
+        except Problem as problem:
+            problem.position = document.position
+            await self._audit_read(caller, document, name, None, problem.slug)
+            raise
+        unchanged = if_none_match in {version.kid, ANY_KID}
+        await self._audit_read(caller, document, name, version, "not-modified" if unchanged else "ok")
+        body = None if unchanged else self._answer(document, name, version)
+        return Answered(ReadResult(body, version.kid), document.position)
+
+    async def list_secrets(self, caller: Caller) -> Answered[SecretList]:
+        """Return the metadata of what the caller may read, by name."""
+        core = self._core
+        core.serving()
+        document = core.document
+        found = [
+            metadata(name, record)
+            for name, record in sorted(document.secrets.items())
+            if core.policy.may(caller.client, "read", name)
+        ]
+        await self._audit(self._access("secret.listed", caller, "list", None, None, "ok"))
+        return Answered(SecretList(secrets=found), document.position)
+
+    async def changes(self, caller: Caller, since: str | None) -> Answered[Changes]:
+        """Return what changed since the position `since`. Raises Problem `history-gone`."""
+        core = self._core
+        core.serving()
+        document = core.document
+        found = changes_since(document, since, lambda name: core.policy.may(caller.client, "read", name))
+        session, uptime_ms = core.bus.session, core.uptime_ms
+        await self._audit(self._access("secret.listed", caller, "changes", None, None, "ok"))
+        answer = Changes(
+            epoch=document.epoch,
+            generation=document.generation,
+            session=session,
+            uptime_ms=uptime_ms,
+            changes=found,
+        )
+        return Answered(answer, document.position)
+
+    async def audit_lines(
+        self, caller: Caller, *, after: int | None, since_ms: int | None, limit: int
+    ) -> Answered[bytes]:
+        """Return up to `limit` signed lines after a sequence or a time, each with its newline. Raises `history-gone`."""
+        core = self._core
+        core.serving()
+        await core.gate.authorise(caller, "audit", "audit")
+        position = core.document.position
+        since = "" if since_ms is None else rfc3339(since_ms)
+        await self._audit(self._access("secret.listed", caller, "audit", None, None, "ok"))
+        durable = core.log.sequence
+        return Answered(await asyncio.to_thread(self._lines, after, since, limit, durable), position)
+
+    def bus_info(self, caller: Caller) -> Answered[BusInfo]:
+        """Return where the broker is. Raises Problem `not-found` when the bus is disabled."""
+        del caller
+        core = self._core
+        bus = core.config.bus
+        if not bus.enabled:
+            raise Problem(
+                "not-found",
+                "The bus is disabled in config.toml: read over HTTP.",
+                position=core.document.position,
+            )
+        return Answered(BusInfo(url=bus.url, topic_prefix=bus.topic_prefix, node=bus.node), core.document.position)
+
+    def health(self) -> Health:
+        """Return whether the daemon can serve, and what an operator looks at first."""
+        core = self._core
+        reason = core.stopped_serving or core.log.failure
+        if reason is None and core.committer.unfinished:
+            reason = "a change waits for its audit line"
+        return Health(
+            status="ok" if reason is None else "unavailable",
+            version=VERSION,
+            uptime_secs=core.uptime_ms // 1000,
+            secrets_count=len(core.document.secrets),
+            bus=core.bus.status,
+            clock="ok" if core.guard.doubt is None else "in-doubt",
+            reason=reason or core.guard.doubt,
+        )
+
+    def event_keys(self) -> dict[str, object]:
+        """Return the JWK set of the keys that sign events."""
+        return {"keys": [self._core.signing_key.to_jwk()]}
+
+    def jwks(self) -> dict[str, object]:
+        """Return the JWK set of the signing keys that the policy publishes: current ones and those in grace."""
+        core = self._core
+        core.serving()
+        now_ms = core.clock.now_ms()
+        published: dict[str, dict[str, str]] = {}
+        for name, record in core.document.secrets.items():
+            if record.type != "jwt_signing_key" or not core.policy.rule_for(name).jwks:
+                continue
+            for version in record.versions:
+                if version is record.current or (version.grace_until or 0) > now_ms:
+                    published[version.kid] = self._jwks.get(version.kid) or public_jwk(
+                        core.vault.open(name, version), version.kid
+                    )
+        self._jwks = published
+        return {"keys": list(published.values())}
+
+    def _found(self, document: Document, name: str, selector: Selector, min_generation: int | None) -> VersionRecord:
+        if min_generation is not None and min_generation > document.generation:
+            raise Problem(
+                "behind",
+                f"The vault is at generation {document.generation}: ask again in a moment.",
+                headers={"Retry-After": "1"},
+            )
+        record = document.secrets.get(name)
+        if record is None:
+            raise Problem("not-found", "No secret has this name; GET /secrets lists those that you may read.")
+        return readable_version(record, selector, self._core.clock.now_ms())
+
+    def _answer(self, document: Document, name: str, version: VersionRecord) -> SecretAnswer:
+        record = document.secrets[name]
+        about = metadata(name, record)
+        value = self._core.vault.open(name, version)
+        return SecretAnswer(
+            name=name,
+            version=version.version,
+            kid=version.kid,
+            type=about.type,
+            status=about.status,
+            rotation=about.rotation,
+            created_at=rfc3339(version.created_at),
+            expires_at=about.expires_at,
+            previous=about.previous,
+            generation=about.generation,
+            value=delivered(value, version.encoding),
+            encoding=version.encoding,
+        )
+
+    async def _audit_read(
+        self, caller: Caller, document: Document, name: str, version: VersionRecord | None, outcome: str
+    ) -> None:
+        known = name if name in document.secrets or name in document.tombstones else None
+        await self._audit(self._access("secret.read", caller, "read", known, version, outcome))
+
+    async def _audit(self, entry: Entry) -> None:
+        try:
+            await self._core.log.append(entry)
+        except AuditWriteError as error:
+            raise audit_unavailable(error) from error
+
+    @staticmethod
+    def _access(
+        kind: str, caller: Caller, action: str, name: str | None, version: VersionRecord | None, outcome: str
+    ) -> Entry:
+        data: dict[str, Any] = {
+            "client": caller.client,
+            "auth": caller.auth,
+            "action": action,
+            "name": name,
+            "kid": None if version is None else version.kid,
+            "version": None if version is None else version.version,
+            "outcome": outcome,
+            "reason": None,
+            "peer": caller.peer,
+            "request_id": caller.request_id,
+        }
+        return Entry(kind, name, data)
+
+    def _lines(self, after: int | None, since: str, limit: int, durable: int) -> bytes:
+        reader = LogReader(self._core.audit_path)
+        if after is not None:
+            first = reader.first_sequence()
+            if first is not None and after + 1 < first:
+                raise Problem(
+                    "history-gone",
+                    f"The lines before {first} are no longer here: ask with after={first - 1}.",
+                )
+        found: list[bytes] = []
+        for place, line in reader.lines(after or 0, since):
+            if len(found) == limit or place.number > durable:
+                break
+            found.append(line + b"\n")
+        return b"".join(found)

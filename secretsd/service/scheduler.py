@@ -1,0 +1,95 @@
+"""Lets happen what is due: one commit for all of it, when the clock can be trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+from secretsd.errors import Problem
+from secretsd.model import NEVER_MS
+from secretsd.rotation.schedule import Agenda
+from secretsd.service.changes import Changes
+from secretsd.service.commits import Done, Draft
+from secretsd.service.core import Core
+from secretsd.vault.document import Document
+
+log = logging.getLogger(__name__)
+
+LOOK_MS: Final = 1000
+"""How often the clock is looked at, whatever is due."""
+RETRY_MOST_MS: Final = 30_000
+
+
+class Scheduler:
+    """Wakes at the next due instant, to the millisecond where the loop allows."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._agenda = Agenda(core.document.secrets)
+        self._wake = asyncio.Event()
+        self._pause_ms = 0
+        self._not_before = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def next_instant(self) -> int:
+        """When something is due next, in epoch ms; NEVER_MS for nothing."""
+        return self._agenda.next_instant()
+
+    def start(self) -> None:
+        """Begin, in the background."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """End; a commit that has begun is carried through."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def committed(self, done: Done) -> None:
+        """Follow the vault to its next document."""
+        self._agenda.update(done.names, done.document.secrets)
+        self._wake.set()
+
+    async def tick(self) -> bool:
+        """Carry out what is due now; tell whether anything was. Raises Problem when it can't be written."""
+        core = self._core
+        if core.committer.unfinished:
+            await core.committer.finish()
+        if not core.guard.check() or core.stopped_serving is not None:
+            return False
+        if self._agenda.next_instant() > core.clock.now_ms():
+            return False
+
+        def build(document: Document, generation: int) -> Draft:
+            now_ms = core.clock.now_ms()
+            changes = Changes(core.vault, core.policy, core.config)
+            return changes.scheduled(document, generation, list(self._agenda.due(now_ms)), now_ms)
+
+        done = await core.committer.commit(build)
+        log.info("schedule: %d secrets changed in generation %d", len(done.names), done.document.generation)
+        return True
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                if self._core.clock.elapsed_ms() >= self._not_before:
+                    await self.tick()
+                    self._pause_ms = 0
+            except Problem as problem:
+                self._pause_ms = min(max(self._pause_ms * 2, LOOK_MS), RETRY_MOST_MS)
+                self._not_before = self._core.clock.elapsed_ms() + self._pause_ms
+                log.error("schedule: %s; tried again in %d s", problem.detail, self._pause_ms // 1000)  # noqa: TRY400
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._sleep_ms() / 1000):
+                    await self._wake.wait()
+
+    def _sleep_ms(self) -> int:
+        if self._pause_ms or self._core.guard.doubt is not None:
+            return LOOK_MS
+        due_in = min(self.next_instant, NEVER_MS) - self._core.clock.now_ms()
+        return max(0, min(due_in, LOOK_MS))

@@ -1,0 +1,252 @@
+"""What is changed: authorise, decide, commit. The change's own event is its audit line."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec import Struct, UnsetType
+from secretsd_bus import b64url_encode
+
+from secretsd.auth import Caller
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.errors import Problem
+from secretsd.model import (
+    DAY_MS,
+    CreateSecret,
+    Encoding,
+    Metadata,
+    PutSecret,
+    RestoreRequest,
+    Rotated,
+    RotateRequest,
+    ValueIn,
+    is_name,
+)
+from secretsd.policy import decide
+from secretsd.rotation.announce import Cause, clean_reason, metadata
+from secretsd.rotation.generate import generate
+from secretsd.service.answers import Answered, Selector
+from secretsd.service.changes import Changes
+from secretsd.service.commits import Build, Draft
+from secretsd.service.core import Core
+from secretsd.service.history import readable_version
+from secretsd.service.values import grace_asked, supplied, wishes
+from secretsd.vault.document import Document, Receipt, SecretRecord
+
+RECEIPT_LIFE_MS: Final = DAY_MS
+
+
+class _Repeated(Exception):
+    """The change was made by an earlier request with the same Idempotency-Key."""
+
+
+class Writes:
+    """Every call that changes secrets."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def create(self, caller: Caller, body: CreateSecret, *, idempotency_key: str | None) -> Answered[Metadata]:
+        """Make a secret, of the value given or of a generated one. Raises Problem `exists`, `value-required`."""
+        core = self._core
+        core.serving()
+        await core.gate.authorise(caller, "write", "create", body.name)
+        settings = decide(core.policy.rule_for(body.name), body, core.config.security)
+        wished = wishes(body)
+        value: tuple[Sensitive, Encoding]
+        if isinstance(body.value, UnsetType):
+            if settings.type == "external":
+                raise Problem(
+                    "value-required",
+                    "An external secret is issued elsewhere: get its value there and send it as value.",
+                )
+            value = generate(settings.type), "utf-8"
+        else:
+            value = supplied(body.value, body.encoding, settings.type), body.encoding
+        cause = Cause(caller.client)
+
+        def build(document: Document, generation: int) -> Draft:
+            now_ms = core.clock.now_ms()
+            return self._changes().create(document, generation, body.name, value, settings, wished, cause, now_ms)
+
+        return await self._one(caller, "create", body.name, body, idempotency_key, build)
+
+    async def update(
+        self, caller: Caller, name: str, body: PutSecret, *, if_match: str | None, idempotency_key: str | None
+    ) -> Answered[Metadata]:
+        """Make a new version of a given value; `if_match` is the kid that must be current, `*` any. Raises `not-found`."""
+        core = self._core
+        core.serving()
+        await core.gate.authorise(caller, "write", "update", name)
+        cause = Cause(caller.client, self._reason(body.reason), body.urgent)
+
+        def build(document: Document, generation: int) -> Draft:
+            record = self._existing(document, name)
+            if if_match not in {None, "*", record.current.kid}:
+                raise Problem("precondition-failed", "Another version is current now: read it, then decide again.")
+            value = supplied(body.value, body.encoding, record.type), body.encoding
+            grace = grace_asked(body.grace_period, body.grace_days, self._grace(name, record))
+            now_ms = core.clock.now_ms()
+            return self._changes().renew(document, generation, {name: value}, {name: grace}, "updated", cause, now_ms)
+
+        return await self._one(caller, "update", name, body, idempotency_key, build)
+
+    async def rotate(self, caller: Caller, body: RotateRequest, *, idempotency_key: str | None) -> Answered[Rotated]:
+        """Make new versions of all names or of none, in one commit. Raises `not-found`, `value-required`."""
+        core = self._core
+        core.serving()
+        names = dict.fromkeys(body.names)
+        if len(names) != len(body.names):
+            raise Problem("invalid-request", "names: a name stands there twice; give each once.")
+        if not names.keys() >= body.values.keys():
+            raise Problem("invalid-request", "values: a name that isn't in names; give values for names that rotate.")
+        for name in names:
+            await core.gate.authorise(caller, "rotate", "rotate", name)
+            if name in body.values:
+                await core.gate.authorise(caller, "write", "rotate", name)
+        cause = Cause(caller.client, self._reason(body.reason), body.urgent)
+
+        def build(document: Document, generation: int) -> Draft:
+            records = {name: self._existing(document, name) for name in names}
+            changes = self._changes()
+            values = {
+                name: _given(body.values[name], record) if name in body.values else changes.generated(name, record)
+                for name, record in records.items()
+            }
+            graces = {
+                name: grace_asked(body.grace_period, body.grace_days, self._grace(name, record))
+                for name, record in records.items()
+            }
+            return changes.renew(document, generation, values, graces, "rotated", cause, core.clock.now_ms())
+
+        document = await self._commit(caller, "rotate", "", body, idempotency_key, build)
+        rotated = [metadata(name, document.secrets[name]) for name in names if name in document.secrets]
+        return Answered(Rotated(rotated=rotated), document.position)
+
+    async def restore(
+        self, caller: Caller, name: str, body: RestoreRequest, *, idempotency_key: str | None
+    ) -> Answered[Metadata]:
+        """Make the value of a version in grace the current one again, as a new version. Raises `version-not-found`."""
+        core = self._core
+        core.serving()
+        await core.gate.authorise(caller, "rotate", "restore", name)
+        cause = Cause(caller.client, self._reason(body.reason) or f"version {body.version} restored")
+
+        def build(document: Document, generation: int) -> Draft:
+            record = self._existing(document, name)
+            if body.version == record.current.version:
+                raise Problem("invalid-request", "version: it is the current one already; name a version in grace.")
+            now_ms = core.clock.now_ms()
+            version = readable_version(record, Selector(version=body.version), now_ms)
+            value = core.vault.open(name, version), version.encoding
+            grace = {name: self._grace(name, record)}
+            return self._changes().renew(document, generation, {name: value}, grace, "rotated", cause, now_ms)
+
+        return await self._one(caller, "restore", name, body, idempotency_key, build)
+
+    async def delete(self, caller: Caller, name: str, *, idempotency_key: str | None) -> Answered[None]:
+        """Destroy a secret's values and leave its tombstone. Raises `not-found`."""
+        core = self._core
+        core.serving()
+        await core.gate.authorise(caller, "delete", "delete", name)
+
+        def build(document: Document, generation: int) -> Draft:
+            self._existing(document, name)
+            return self._changes().delete(document, generation, name, Cause(caller.client))
+
+        document = await self._commit(caller, "delete", name, None, idempotency_key, build)
+        return Answered(None, document.position)
+
+    async def _one(
+        self, caller: Caller, action: str, name: str, body: Struct, idempotency_key: str | None, build: Build
+    ) -> Answered[Metadata]:
+        document = await self._commit(caller, action, name, body, idempotency_key, build)
+        record = document.secrets.get(name)
+        if record is None:
+            raise Problem(
+                "not-found",
+                "The change was made, and the secret has been deleted since.",
+                position=document.position,
+            )
+        return Answered(metadata(name, record), document.position)
+
+    async def _commit(
+        self, caller: Caller, action: str, name: str, body: Struct | None, key: str | None, build: Build
+    ) -> Document:
+        """Return the document after the change; where the same request was answered before, the one in force."""
+        core = self._core
+        receipt = None if key is None else self._receipt(caller, action, name, body, key)
+
+        def once(document: Document, generation: int) -> Draft:
+            if receipt is not None:
+                _refuse_repetition(document, receipt(generation))
+            return build(document, generation)
+
+        try:
+            return (await core.committer.commit(once, receipt)).document
+        except _Repeated:
+            return core.document
+        except Problem as problem:
+            problem.position = problem.position or core.document.position
+            raise
+
+    def _receipt(
+        self, caller: Caller, action: str, name: str, body: Struct | None, key: str
+    ) -> Callable[[int], Receipt]:
+        secret = self._core.vault.fingerprint_key.reveal()
+
+        def digest(*parts: bytes) -> str:
+            framed = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+            return b64url_encode(hmac.new(secret, framed, hashlib.sha256).digest())
+
+        content = b"" if body is None else msgspec.json.encode(body)
+        own = digest(b"key", caller.client.encode(), key.encode("utf-8", "surrogateescape"))
+        fingerprint = digest(b"request", action.encode(), name.encode(), content)
+        now_ms = self._core.clock.now_ms()
+        return lambda generation: Receipt(own, fingerprint, generation, now_ms)
+
+    def _changes(self) -> Changes:
+        return Changes(self._core.vault, self._core.policy, self._core.config)
+
+    def _grace(self, name: str, record: SecretRecord) -> int | None:
+        return self._changes().settings(name, record).grace_ms
+
+    @staticmethod
+    def _existing(document: Document, name: str) -> SecretRecord:
+        record = document.secrets.get(name)
+        if record is None:
+            if not is_name(name):
+                raise Problem(
+                    "invalid-request",
+                    "A secret's name has 1 to 128 letters, digits, dots, underscores and hyphens, and begins with a "
+                    "letter or digit.",
+                    status=400,
+                )
+            raise Problem("not-found", "No secret has this name; POST /secret makes one, GET /secrets lists them.")
+        return record
+
+    @staticmethod
+    def _reason(text: str | UnsetType) -> str | None:
+        return clean_reason(None if isinstance(text, UnsetType) else text)
+
+
+def _given(value: str | ValueIn, record: SecretRecord) -> tuple[Sensitive, Encoding]:
+    if isinstance(value, str):
+        return supplied(value, "utf-8", record.type), "utf-8"
+    return supplied(value.value, value.encoding, record.type), value.encoding
+
+
+def _refuse_repetition(document: Document, receipt: Receipt) -> None:
+    """Raise when a request with this Idempotency-Key was answered before: _Repeated for the same one."""
+    for known in document.receipts:
+        if hmac.compare_digest(known.key, receipt.key) and receipt.at - known.at < RECEIPT_LIFE_MS:
+            if hmac.compare_digest(known.fingerprint, receipt.fingerprint):
+                raise _Repeated
+            raise Problem(
+                "invalid-request",
+                "Idempotency-Key: used before for another request; make a new one for each change.",
+            )

@@ -1,0 +1,255 @@
+"""The document in vault.json: its values, its bytes, its MAC (docs/vault.md).
+
+A document is never changed; a commit makes the next one from it. The encoding of a record that did not change is
+kept, so that a commit costs the changed records and one pass over the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from secretsd_bus import b64url_encode
+
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.errors import VaultError
+from secretsd.model import Encoding, Rotation, SecretType, Status
+
+FORMAT: Final = 1
+
+
+class Value(Struct, frozen=True, forbid_unknown_fields=True):
+    """A document's part; an unknown member means a newer format or an edit, and is refused."""
+
+
+class VersionRecord(Value):
+    """One version of a secret, sealed. `grace_until` is None while it is the current one."""
+
+    version: int
+    kid: str
+    created_at: int
+    encoding: Encoding
+    nonce: str
+    ciphertext: str
+    grace_until: int | None = None
+
+
+class Wishes(Value):
+    """What the request that made the secret asked for; the policy's rule beats it. Periods in ms, -1 is never."""
+
+    rotation: Rotation | None = None
+    rotation_ms: int | None = None
+    grace_ms: int | None = None
+
+
+class SecretRecord(Value):
+    """A secret: its settings as decided at `generation`, and its versions, newest first. Instants in ms.
+
+    `announced` counts the thresholds before expiry that were announced for the current version.
+    """
+
+    type: SecretType
+    rotation: Rotation
+    rotation_ms: int | None
+    grace_ms: int | None
+    wishes: Wishes
+    expires_at: int
+    status: Status
+    announced: int
+    generation: int
+    versions: tuple[VersionRecord, ...]
+
+    @property
+    def current(self) -> VersionRecord:
+        """The version that is given to who asks for none."""
+        return self.versions[0]
+
+    @property
+    def in_grace(self) -> tuple[VersionRecord, ...]:
+        """The versions still readable besides the current one, newest first."""
+        return self.versions[1:]
+
+
+class Tombstone(Value):
+    """What stays of a deleted name: a new secret of that name continues its versions."""
+
+    version: int
+    kid: str
+    type: SecretType
+    expires_at: int
+    generation: int
+
+
+class AuditMark(Value):
+    """How far the audit log was durable when the commit was made."""
+
+    log_id: str
+    sequence: int
+    head: str
+
+
+class PolicyMark(Value):
+    """The policy in force, and since which generation."""
+
+    sha256: str
+    generation: int
+
+
+class OwedLine(Value):
+    """An event of a commit whose line is not known to be durable; its key is epoch, generation and place."""
+
+    type: str
+    subject: str | None
+    data: dict[str, Any]
+
+
+class PastEpoch(Value):
+    """An epoch that was ended by knowingly accepting an older state."""
+
+    epoch: str
+    generation: int
+
+
+class Receipt(Value):
+    """An answered change with an Idempotency-Key: both are keyed digests, neither can be turned back."""
+
+    key: str
+    fingerprint: str
+    generation: int
+    at: int
+
+
+class Document(Value):
+    """The whole vault as of one generation of one epoch."""
+
+    vault_id: str
+    epoch: str
+    generation: int
+    audit: AuditMark
+    policy: PolicyMark
+    secrets: Mapping[str, SecretRecord]
+    tombstones: Mapping[str, Tombstone] = {}
+    outbox: tuple[OwedLine, ...] = ()
+    past_epochs: tuple[PastEpoch, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    format: int = FORMAT
+
+    @property
+    def position(self) -> str:
+        """`EPOCH:GENERATION`, as HTTP has it."""
+        return f"{self.epoch}:{self.generation}"
+
+
+class _Stored(Value):
+    """The document as it lies in the file."""
+
+    vault_id: str
+    epoch: str
+    generation: int
+    audit: AuditMark
+    policy: PolicyMark
+    secrets: dict[str, SecretRecord]
+    tombstones: dict[str, Tombstone]
+    outbox: tuple[OwedLine, ...]
+    past_epochs: tuple[PastEpoch, ...]
+    receipts: tuple[Receipt, ...]
+    format: int
+    mac: str
+
+
+class _Preamble(Struct, frozen=True):
+    format: int
+    vault_id: str
+
+
+class Codec:
+    """Turns documents into bytes and back, under one MAC key; remembers the encoding of unchanged records."""
+
+    def __init__(self, mac_key: Sensitive) -> None:
+        self._mac_key = mac_key
+        self._fragments: dict[str, tuple[SecretRecord, bytes]] = {}
+
+    @staticmethod
+    def vault_id(data: bytes, path: Path) -> str:
+        """Return the id that the document claims, which its keys are derived with. Raises VaultError."""
+        try:
+            preamble = msgspec.json.decode(data, type=_Preamble)
+            preamble.vault_id.encode("ascii")
+        except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
+            raise _not_a_vault(path) from error
+        if preamble.format != FORMAT:
+            raise VaultError(
+                f"{path} has format {preamble.format} and this secretsd knows {FORMAT}: it was written by another "
+                "version of secretsd; install that one, or restore the backup made before the change"
+            )
+        return preamble.vault_id
+
+    def encode(self, document: Document) -> bytes:
+        """Return the canonical JSON (RFC 8785) of `document` with its MAC, and a newline."""
+        members = {
+            "audit": _plain(document.audit),
+            "epoch": _plain(document.epoch),
+            "format": _plain(document.format),
+            "generation": _plain(document.generation),
+            "outbox": _plain(document.outbox),
+            "past_epochs": _plain(document.past_epochs),
+            "policy": _plain(document.policy),
+            "receipts": _plain(document.receipts),
+            "secrets": self._secrets(document.secrets),
+            "tombstones": _plain(dict(document.tombstones)),
+            "vault_id": _plain(document.vault_id),
+        }
+        digest = hmac.new(self._mac_key.reveal(), _joined(members.items()), hashlib.sha256).digest()
+        members["mac"] = _plain(b64url_encode(digest))
+        return _joined(sorted(members.items())) + b"\n"
+
+    def decode(self, data: bytes, path: Path) -> Document:
+        """Return the document in `data`. `path` is for the messages.
+
+        Raises VaultError when the bytes aren't exactly what `encode` made under this key.
+        """
+        try:
+            stored = msgspec.json.decode(data, type=_Stored)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise _not_a_vault(path) from error
+        document = Document(**{name: getattr(stored, name) for name in Document.__struct_fields__})
+        if not hmac.compare_digest(self.encode(document), data):
+            raise VaultError(
+                f"{path} fails its MAC: it was edited, or {path.parent}/master.key is another vault's. Put the right "
+                "master key back, or restore vault.json and the audit log from one backup"
+            )
+        return document
+
+    def _secrets(self, records: Mapping[str, SecretRecord]) -> bytes:
+        fragments = self._fragments
+        for name in fragments.keys() - records.keys():
+            del fragments[name]
+        parts: list[tuple[str, bytes]] = []
+        for name in sorted(records):
+            record = records[name]
+            known = fragments.get(name)
+            if known is None or known[0] is not record:
+                known = fragments[name] = (record, _plain(record))
+            parts.append((name, known[1]))
+        return _joined(parts)
+
+
+def _not_a_vault(path: Path) -> VaultError:
+    return VaultError(
+        f"{path} is not a vault: it is truncated or was edited. Restore vault.json and the audit log from one backup, "
+        "then run `secretsctl vault accept-rollback`"
+    )
+
+
+def _plain(value: object) -> bytes:
+    # With ASCII keys and without floats this is RFC 8785, as a test against the reference implementation holds.
+    return msgspec.json.encode(value, order="sorted")
+
+
+def _joined(members: Iterable[tuple[str, bytes]]) -> bytes:
+    return b"{" + b",".join(b'"%b":%b' % (name.encode("ascii"), encoded) for name, encoded in members) + b"}"

@@ -1,0 +1,15 @@
+"""What holds for all tests: the slow ones run only where `-m` asks for them."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests marked `slow` out of an everyday run."""
+    if "slow" in config.getoption("-m"):
+        return
+    skip = pytest.mark.skip(reason="slow: run with `-m slow`")
+    for item in items:
+        if item.get_closest_marker("slow") is not None:
+            item.add_marker(skip)

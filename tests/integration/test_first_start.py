@@ -1,0 +1,418 @@
+"""Starting from nothing, from something incomplete, misconfigured, twice; and the signals of a daemon."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import OPEN_POLICY, Daemon, toml
+from tests.support.waiting import eventually
+
+New = Callable[..., Daemon]
+LOCKED, BAD = 75, 78
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.fixture
+def stopped(new_daemon: New) -> Daemon:
+    """A daemon that was first started, given a secret and ended in order."""
+    daemon = new_daemon().start()
+    daemon.api.create("x", "v")
+    daemon.terminate()
+    return daemon
+
+
+# The first start
+
+
+def test_the_first_start_makes_everything_with_the_right_modes(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    for path in (
+        daemon.master_key_path,
+        daemon.vault_path,
+        daemon.audit_path,
+        daemon.audit_path.with_name("audit.sign.key"),
+    ):
+        assert mode(path) == 0o600, path
+    assert mode(daemon.public_key_path) == 0o644
+    assert mode(daemon.vault_path.parent) == 0o700
+    assert mode(daemon.audit_path.parent) == 0o700
+    assert json.loads(daemon.vault_path.read_bytes())
+
+
+@pytest.mark.parametrize("missing", ["master.key", "vault.json", "audit.jsonl", "audit.sign.key"])
+def test_a_missing_file_is_a_refusal_that_names_it_and_not_a_new_vault(stopped: Daemon, missing: str) -> None:
+    path = next(path for path in stopped.directory.rglob(missing))
+    content = {
+        file: file.read_bytes() for folder in ("secrets", "audit") for file in (stopped.directory / folder).iterdir()
+    }
+    aside = stopped.directory / "aside"
+    path.rename(aside)
+    assert str(path) in stopped.refuses(BAD)
+    assert not path.exists()
+    aside.rename(path)
+    for file, before in content.items():
+        assert file.read_bytes() == before
+    stopped.start()
+    assert stopped.api.value("x") == "v"
+
+
+def test_an_unmounted_volume_does_not_become_an_empty_vault(stopped: Daemon) -> None:
+    folder = stopped.vault_path.parent
+    folder.rename(stopped.directory / "unmounted")
+    folder.mkdir(0o700)
+    stopped.refuses(BAD)
+    assert list(folder.iterdir()) == [] or not stopped.vault_path.exists()
+
+
+def test_a_lost_public_key_is_made_again(stopped: Daemon) -> None:
+    before = stopped.public_key_path.read_bytes()
+    stopped.public_key_path.unlink()
+    stopped.start()
+    assert stopped.public_key_path.read_bytes() == before
+
+
+@pytest.mark.parametrize("bits", [0o640, 0o604, 0o666])
+def test_a_master_key_that_others_can_read_is_refused(stopped: Daemon, bits: int) -> None:
+    stopped.master_key_path.chmod(bits)
+    assert str(stopped.master_key_path) in stopped.refuses(BAD)
+
+
+# Damage
+
+
+def edit_vault(daemon: Daemon, change: Callable[[bytes], bytes]) -> None:
+    before = daemon.vault_path.read_bytes()
+    after = change(before)
+    assert after != before
+    daemon.vault_path.write_bytes(after)
+
+
+def bump_generation(content: bytes) -> bytes:
+    document = json.loads(content)
+
+    def bump(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {k: v + 1 if k == "generation" and isinstance(v, int) else bump(v) for k, v in node.items()}
+        return [bump(item) for item in node] if isinstance(node, list) else node
+
+    return json.dumps(bump(document), separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda content: content[: len(content) // 2], lambda content: b"", bump_generation,
+     lambda content: content.replace(b'"x"', b'"y"'), lambda content: b"{}"],
+    ids=["truncated", "emptied", "generation edited", "renamed secret", "another document"],
+)  # fmt: skip
+def test_an_edited_or_truncated_vault_is_refused(stopped: Daemon, change: Callable[[bytes], bytes]) -> None:
+    edit_vault(stopped, change)
+    assert str(stopped.vault_path) in stopped.refuses(BAD)
+
+
+def test_a_vault_of_another_installation_is_refused(stopped: Daemon, new_daemon: New) -> None:
+    other = new_daemon().start()
+    other.api.create("x", "w")
+    other.terminate()
+    shutil.copyfile(other.vault_path, stopped.vault_path)
+    assert "vault.json" in stopped.refuses(BAD)
+
+
+def test_an_edited_log_is_refused(stopped: Daemon) -> None:
+    lines = stopped.audit_path.read_bytes().splitlines(keepends=True)
+    assert b"daemon.stopped" in lines[-1]
+    lines[-1] = lines[-1].replace(b"daemon.stopped", b"daemon.started")
+    stopped.audit_path.write_bytes(b"".join(lines))
+    assert "audit.jsonl" in stopped.refuses(BAD)
+
+
+def test_a_log_that_lost_its_end_is_refused(stopped: Daemon) -> None:
+    lines = stopped.audit_path.read_bytes().splitlines(keepends=True)
+    stopped.audit_path.write_bytes(b"".join(lines[:1]))
+    assert "audit.jsonl" in stopped.refuses(BAD)
+
+
+def test_an_older_vault_is_refused_by_what_the_log_says(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    daemon.api.create("x", "one")
+    daemon.terminate()
+    old = daemon.vault_path.read_bytes()
+    daemon.start()
+    daemon.api.update("x", "two")
+    daemon.terminate()
+    daemon.vault_path.write_bytes(old)
+    daemon.spawn()
+    eventually(lambda: "vault.json" in daemon.output(), "the daemon says which file is older")
+    assert daemon.process is not None
+    if daemon.process.poll() is None:
+        daemon.api.get("/secret/x").refused(503, "vault-unavailable")
+    else:
+        assert daemon.wait() == BAD
+
+
+def test_a_torn_last_line_is_set_aside_and_reported(stopped: Daemon) -> None:
+    with stopped.audit_path.open("ab") as log:
+        log.write(b'{"data":{"client":"admin","torn')
+    stopped.start()
+    assert stopped.api.value("x") == "v"
+    events = stopped.verified_log()
+    started = [event for event in events if event.type == "daemon.started"][-1]
+    assert started.data["note"]
+    assert b"torn" not in stopped.audit_path.read_bytes().replace(json.dumps(started.data["note"]).encode(), b"")
+
+
+# One daemon per vault
+
+
+def test_a_second_daemon_on_the_vault_ends_with_75_and_harms_nothing(new_daemon: New) -> None:
+    first = new_daemon().start()
+    first.api.create("x", "v")
+    second = new_daemon()
+    paths = {key: str(first.config["paths"][key]) for key in ("vault_path", "master_key_path", "audit_path")}
+    second.configure({"paths": paths})
+    before = first.vault_path.read_bytes()
+    second.refuses(LOCKED)
+    assert first.vault_path.read_bytes() == before
+    assert first.api.value("x") == "v"
+
+
+def test_a_taken_port_is_said_before_any_file_is_made(new_daemon: New) -> None:
+    daemon = new_daemon()
+    with socket.create_server(("127.0.0.1", daemon.port)):
+        daemon.spawn()
+        assert daemon.wait() not in (0, None)
+    assert str(daemon.port) in daemon.output()
+    assert "Traceback" not in daemon.output()
+    for path in (daemon.vault_path, daemon.master_key_path, daemon.audit_path):
+        assert not path.exists()
+
+
+def test_a_socket_left_behind_by_a_kill_is_no_obstacle(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    daemon.sigkill()
+    daemon.start()
+    assert daemon.unix_api.get("/healthz").status == 200
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"server": {"bind_adr": "127.0.0.1:1"}}, ["bind_adr"]),
+        ({"servers": {"x": 1}}, ["servers"]),
+        ({"server": {"bind_addr": 8081}}, ["bind_addr", "8081"]),
+        ({"server": {"bind_addr": "nowhere"}}, ["bind_addr", "nowhere"]),
+        ({"server": {"allow_unix_socket": "yes"}}, ["allow_unix_socket", "yes"]),
+        ({"security": {"rotation_days": "90"}}, ["rotation_days"]),
+        ({"security": {"grace_days": -1}}, ["grace_days"]),
+        ({"crypto": {"aead": "rot13"}}, ["aead", "rot13", "aes-gcm-256"]),
+        ({"crypto": {"kdf": "md5"}}, ["kdf", "md5", "argon2id"]),
+        ({"crypto": {"jwt_sign_algo": "rs256"}}, ["jwt_sign_algo", "ed25519"]),
+        ({"logging": {"level": "loud"}}, ["level", "loud", "info"]),
+        ({"bus": {"audit": "some"}}, ["audit", "some", "changes"]),
+        ({"bus": {"topic_prefix": "a/#"}}, ["topic_prefix"]),
+        ({"bus": {"url": "http://127.0.0.1"}}, ["url", "mqtt"]),
+        ({"bus": {"node": "a/b"}}, ["node"]),
+        ({"server": {"allowed_hosts": "x"}}, ["allowed_hosts"]),
+    ],
+    ids=lambda given: json.dumps(given) if isinstance(given, dict) else "",
+)
+def test_a_bad_configuration_is_refused_with_the_file_the_key_and_what_is_allowed(
+    new_daemon: New, changes: dict[str, dict[str, Any]], said: list[str]
+) -> None:
+    message = (daemon := new_daemon(config=changes)).refuses(BAD)
+    for word in ("config.toml", *said):
+        assert word in message
+    assert not daemon.vault_path.exists()
+
+
+def test_a_configuration_that_is_no_toml_is_refused_with_the_line(new_daemon: New) -> None:
+    daemon = new_daemon()
+    daemon.config_path.write_text(toml(daemon.config) + "\n[server\n")
+    line = daemon.config_path.read_text().splitlines().index("[server") + 1
+    said = daemon.refuses(BAD)
+    assert "config.toml" in said
+    assert str(line) in said
+
+
+def test_a_missing_configuration_is_named(new_daemon: New) -> None:
+    daemon = new_daemon()
+    daemon.config_path.unlink()
+    assert str(daemon.config_path) in daemon.refuses(BAD)
+
+
+def test_an_address_that_others_can_reach_is_refused_without_tls_and_proofs(new_daemon: New) -> None:
+    daemon = new_daemon()
+    daemon.configure({"server": {"bind_addr": f"0.0.0.0:{daemon.port}"}, "security": {"deny_network_remote": False}})
+    assert "bind_addr" in daemon.refuses(BAD)
+
+
+def test_clients_without_proof_are_refused_where_proof_is_required(new_daemon: New) -> None:
+    said = new_daemon(config={"security": {"require_client_auth": True}}).refuses(BAD)
+    assert "backend" in said
+    assert "admin" in said
+
+
+def test_rust_log_overrides_the_level(new_daemon: New) -> None:
+    quiet = new_daemon(env={"RUST_LOG": "error"}).start()
+    quiet.api.create("x", "v")
+    quiet.terminate()
+    levels = {json.loads(line).get("level", "").lower() for line in quiet.output().splitlines() if line.startswith("{")}
+    assert not levels & {"debug", "info"}
+    loud = new_daemon(env={"RUST_LOG": "debug"}, config={"logging": {"level": "error"}}).start()
+    loud.terminate()
+    assert len(loud.output()) > len(quiet.output())
+
+
+def test_the_log_of_events_of_the_process_is_json_when_asked(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    daemon.terminate()
+    lines = daemon.output().splitlines()
+    assert lines
+    for line in lines:
+        assert isinstance(json.loads(line), dict)
+
+
+# Policy
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({**OPEN_POLICY, "default_deny": False}, "default_deny"),
+        ("default_deny: true\nclients:\n  a: {allow: [x]}\n  a: {allow: ['*']}\n", "a"),
+        ("default_deny: true\nclients:\n  a: {allow: [x], allows: [y]}\n", "allows"),
+        ("default_deny: true\nclients:\n  a: {allow: [x], can: [fly]}\n", "fly"),
+        ("default_deny: true\nclients:\n  a: {allow: [x], auth: [{token_sha256: abc}]}\n", "token_sha256"),
+        ("default_deny: true\nclients:\n  a: {allow: x}\n", "allow"),
+        ("default_deny: true\nclients: {}\nsecrets: {x: {type: fruit}}\n", "fruit"),
+        ("default_deny: true\nclients: {}\nsecrets: {x: {rotation_period: soon}}\n", "soon"),
+        ("default_deny: true\nclients: [\n", "line"),
+        ("", "policy.yaml"),
+    ],
+)
+def test_a_bad_policy_is_refused_with_the_file_and_the_place(new_daemon: New, policy: Any, said: str) -> None:
+    daemon = new_daemon()
+    daemon.write_policy(policy)
+    message = daemon.refuses(BAD)
+    assert "policy.yaml" in message
+    assert said in message
+
+
+def test_a_reload_is_a_commit_that_sends_clients_to_start_over(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    daemon.api.create("other", "v")
+    backend = daemon.api.as_("backend")
+    before = backend.changes()
+    backend.get("/secret/other").refused(403, "forbidden")
+    clients = {**OPEN_POLICY["clients"], "backend": {"allow": ["other"]}}
+    daemon.write_policy({**OPEN_POLICY, "clients": clients})
+    daemon.reload()
+    eventually(lambda: backend.get("/secret/other").status == 200, "the new policy holds")
+    backend.get(f"/changes?since={before['epoch']}:{before['generation']}").refused(410, "history-gone")
+    reloaded = daemon.events("policy.reloaded")[-1]["data"]
+    assert reloaded["generation"] == before["generation"] + 1
+    assert reloaded["epoch"] == before["epoch"]
+
+
+def test_a_bad_policy_is_refused_whole_and_the_old_one_stays(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    daemon.api.create("shared_x", "v")
+    before = daemon.api.get("/secrets").position
+    daemon.write_policy("default_deny: true\nclients:\n  intruder: {allow: ['*'], can: [fly]}\n")
+    daemon.reload()
+    eventually(lambda: daemon.events("policy.rejected"), "the refusal is on record")
+    assert daemon.api.as_("backend").value("shared_x") == "v"
+    daemon.api.as_("intruder").get("/secrets").refused(401, "unknown-client")
+    assert daemon.api.get("/secrets").position == before
+
+
+# Signals
+
+
+def test_sigterm_ends_with_0_after_signing_off(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    assert daemon.terminate() == 0
+    assert daemon.verified_log()[-1].type == "daemon.stopped"
+    assert not daemon.socket_path.exists()
+
+
+def test_sigint_ends_in_order_too(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    daemon.signal(signal.SIGINT)
+    assert daemon.wait() == 0
+    assert daemon.verified_log()[-1].type == "daemon.stopped"
+
+
+def test_sighup_lets_a_moved_log_go(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    moved = daemon.audit_path.with_name("audit.jsonl.1")
+    daemon.audit_path.rename(moved)
+    daemon.reload()
+    eventually(lambda: daemon.audit_path.exists() and daemon.lines(), "a new file")
+    before = moved.read_bytes()
+    daemon.api.create("x", "v")
+    assert moved.read_bytes() == before
+
+
+def test_systemd_is_told_when_it_is_ready_and_when_it_stops(new_daemon: New) -> None:
+    daemon = new_daemon()
+    path = daemon.directory / "notify"
+    daemon.env["NOTIFY_SOCKET"] = str(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(20)
+        daemon.spawn()
+        assert b"READY=1" in notify.recv(4096)
+        assert daemon.api.get("/healthz").status == 200
+        daemon.signal(signal.SIGTERM)
+        told = b""
+        while b"STOPPING=1" not in told:
+            told = notify.recv(4096)
+    assert daemon.wait() == 0
+
+
+# A passphrase
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> Path:
+    path = tmp_path / "passphrase"
+    path.touch(0o600)
+    path.write_text("correct horse battery staple\n")
+    return path
+
+
+def test_a_master_key_is_wrapped_under_a_passphrase(new_daemon: New, passphrase: Path) -> None:
+    daemon = new_daemon(env={"SECRETSD_PASSPHRASE_FILE": str(passphrase)}).start()
+    daemon.api.create("x", "v")
+    assert b"argon2id" in daemon.master_key_path.read_bytes().lower()
+    daemon.restart()
+    assert daemon.api.value("x") == "v"
+
+
+def test_a_wrong_passphrase_is_refused(new_daemon: New, passphrase: Path) -> None:
+    daemon = new_daemon(env={"SECRETSD_PASSPHRASE_FILE": str(passphrase)}).start()
+    daemon.terminate()
+    passphrase.write_text("incorrect\n")
+    assert "passphrase" in daemon.refuses(BAD)
+    assert "incorrect" not in daemon.output()
+
+
+def test_a_wrapped_key_without_a_passphrase_is_refused(new_daemon: New, passphrase: Path) -> None:
+    daemon = new_daemon(env={"SECRETSD_PASSPHRASE_FILE": str(passphrase)}).start()
+    daemon.terminate()
+    del daemon.env["SECRETSD_PASSPHRASE_FILE"]
+    assert "passphrase" in daemon.refuses(BAD)

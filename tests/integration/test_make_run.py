@@ -1,0 +1,193 @@
+"""What `make run` shows, and that the README's tour works when typed beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+READY_SECS = 45.0
+STEPS = ("fetched", "rotated", "announced", "dropped", "refused")
+
+
+class Run:
+    """A `python -m demo` with a folder of its own, in a session of its own."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.folder = folder
+        self.output = folder.with_name(folder.name + ".out")
+        with self.output.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "demo"],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, "RUN_DIR": str(folder), "BUS_URL": "", **env},
+                start_new_session=True,
+            )
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def ready(self) -> str:
+        """Wait for the last line of the start; the address in it."""
+
+        def found() -> re.Match[str] | None:
+            if self.process.poll() is not None:
+                pytest.fail(f"ended with {self.process.returncode}:\n{self.text}")
+            return re.search(r"^Ready: (http://\S+)$", self.text, re.MULTILINE)
+
+        match = eventually(found, "Ready:", within=READY_SECS)
+        assert match is not None
+        return match[1]
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def left_behind(self) -> str:
+        """The processes that still name this run's folder."""
+        return subprocess.run(["pgrep", "-af", self.folder], capture_output=True, text=True, check=False).stdout
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    run = Run(tmp_path_factory.mktemp("shown") / "run")
+    try:
+        run.ready()
+        yield run
+    finally:
+        run.end(signal.SIGTERM)
+
+
+def test_each_step_of_the_show_is_told_in_order(run: Run) -> None:
+    places = [run.text.find(f"\n  {step} ") for step in STEPS]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert re.search(r"callback ran [\d.]+ ms after the request", run.text)
+
+
+def test_output_that_is_no_terminal_has_no_colour(run: Run) -> None:
+    assert "\x1b" not in run.text
+
+
+def test_no_token_and_no_value_is_printed(run: Run) -> None:
+    for client in ("admin", "backend"):
+        assert (run.folder / f"{client}.token").read_text().strip() not in run.text
+    assert "hello from the vault" not in run.text
+
+
+def test_a_second_run_in_the_same_folder_says_how_to_run_beside_it(run: Run) -> None:
+    second = Run(run.folder)
+    assert second.process.wait(30) == 1
+    assert "RUN_DIR=" in run.text
+    assert "Traceback" not in run.text
+
+
+def test_a_run_beside_it_takes_ports_of_its_own(run: Run, tmp_path: Path) -> None:
+    beside = Run(tmp_path / "beside")
+    try:
+        assert beside.ready() != run.ready()
+    finally:
+        assert beside.end() == 0
+
+
+def commands(start: str, end: str, text: str) -> str:
+    return text[text.index(start) : text.index(end)]
+
+
+def test_the_readme_s_tour_works_when_typed(run: Run) -> None:
+    readme = (ROOT / "README.md").read_text()
+    tour = commands("## A tour", "## Five promises", readme)
+    (script,) = re.findall(r"^```sh\n(.*?)^```", tour, re.MULTILINE | re.DOTALL)
+    typed = script.replace(".run/", f"{run.folder}/")
+    done = subprocess.run(
+        ["sh", "-euc", typed],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hello again" in done.stdout
+
+
+def test_every_command_that_is_offered_next_works(run: Run) -> None:
+    offered = commands("Try next", "\nReady:", run.text)
+    lines = [line.split("  # ")[0].strip() for line in offered.splitlines()[1:] if line.strip()]
+    # The two that listen for ever are given a second; they end with the status of `timeout`.
+    listeners = ("secretsctl tail", "mosquitto_sub")
+    script = "\n".join(f"timeout 2 {line} || [ $? -eq 124 ]" if line.startswith(listeners) else line for line in lines)
+    done = subprocess.run(
+        ["sh", "-euc", script],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_done_beside_it_is_told_as_it_happens(run: Run) -> None:
+    before = len(run.text)
+    rotate = f". {run.folder}/env && secretsctl rotate postgres_password"
+    subprocess.run(["sh", "-c", rotate], check=True, capture_output=True, timeout=30)
+    eventually(lambda: "live service" in run.text[before:], "the live service's line")
+    assert re.search(r"secret\.rotated +postgres_password", run.text[before:])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_run_ends_with_0_and_all_that_it_started_and_starts_again_where_it_was(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    first = Run(tmp_path / "run")
+    first.ready()
+    assert first.end(number) == 0
+    assert first.left_behind() == ""
+
+    again = Run(tmp_path / "run")
+    again.ready()
+    assert again.end(number) == 0
+    assert again.left_behind() == ""
+    assert "Traceback" not in again.text
+    assert re.findall(r"rotated .*: version (\d+);", again.text) == ["2", "3"]
+
+
+def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    eventually((tmp_path / "run" / "config.toml").exists, "the daemon is about to start")
+    assert run.end() == 0
+    assert run.left_behind() == ""
+    assert "Traceback" not in run.text
+
+
+def test_a_daemon_that_dies_is_reported_with_its_last_words_and_what_to_do(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.ready()
+    os.kill(int((tmp_path / "run" / "secretsd.pid").read_text()), signal.SIGKILL)
+    assert run.process.wait(30) == 1
+    assert "secretsd ended by itself" in run.text
+    assert "run again" in run.text
+    assert run.left_behind() == ""
+
+
+def test_a_broker_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", BUS_URL="mqtt://127.0.0.1:9")
+    assert run.process.wait(30) == 1
+    assert "mqtt://127.0.0.1:9" in run.text
+    assert "Is BUS_URL right?" in run.text

@@ -1,0 +1,53 @@
+"""Waiting for what must happen, with a deadline instead of a sleep."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_SECS = 0.02
+PATIENCE_SECS = 20.0
+"""Long enough for a loaded machine of two cores; a test that passes never waits this long."""
+
+
+def eventually(probe: Callable[[], T], what: str, *, within: float = PATIENCE_SECS) -> T:
+    """Return the first truthy answer of `probe`; fail with `what` and the last answer after `within` seconds.
+
+    An AssertionError or OSError of the probe counts as "not yet"; the last one is named in the failure.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        last: object
+        try:
+            answer = probe()
+        except (AssertionError, OSError) as error:
+            last = error
+        else:
+            if answer:
+                return answer
+            last = answer
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {within:g} s: {what}; last seen: {last!r}")
+        time.sleep(POLL_SECS)
+
+
+def always(probe: Callable[[], object], what: str, *, during: float) -> None:
+    """Fail with `what` as soon as `probe` is not truthy within the next `during` seconds."""
+    deadline = time.monotonic() + during
+    while time.monotonic() < deadline:
+        assert probe(), what
+        time.sleep(POLL_SECS)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a TCP port that nobody listens on now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

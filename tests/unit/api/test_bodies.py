@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from secretsd.api import bodies
+from secretsd.errors import Problem
+from secretsd.model import CreateSecret, PutSecret, Request, RestoreRequest, RotateRequest, ValueIn
+from tests.unit.api.conftest import Ask
+from tests.unit.api.support import FakeService
+
+PLANTED = "hunter2-planted"
+
+
+def refused(data: bytes, kind: type[Request] = PutSecret) -> Problem:
+    with pytest.raises(Problem) as caught:
+        bodies.parse(data, kind)
+    assert caught.value.slug == "invalid-request"
+    assert PLANTED not in caught.value.detail
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"not json", id="no json"),
+        pytest.param(b'{"value":"v"} {}', id="two texts"),
+        pytest.param(b"{'value':'v'}", id="single quotes"),
+        pytest.param(b'{"value":"v",}', id="trailing comma"),
+        pytest.param(b'\xef\xbb\xbf{"value":"v"}', id="byte order mark"),
+        pytest.param(b'{"value":"\xff"}', id="not UTF-8"),
+        pytest.param('{"value":"v"}'.encode("utf-16"), id="UTF-16"),
+        pytest.param(b'{"value":"\\ud800"}', id="lone surrogate"),
+        pytest.param(b'{"value":"a","value":"b"}', id="doubled member"),
+        pytest.param(b'{"value":"a","\\u0076alue":"b"}', id="doubled member, escaped"),
+        pytest.param(b'{"value":"v","x":{"a":1,"a":2}}', id="doubled member, inside"),
+        pytest.param(b'{"value":NaN}', id="NaN"),
+        pytest.param(b'{"value":-Infinity}', id="Infinity"),
+        pytest.param(b'{"grace_days":9007199254740992}', id="2^53"),
+        pytest.param(b'{"grace_days":-9007199254740992}', id="-2^53"),
+        pytest.param(b'{"grace_days":' + b"9" * 5000 + b"}", id="5000 digits"),
+        pytest.param(b'{"value":"a\nb"}', id="raw control character"),
+        pytest.param(b"[" * 17 + b"]" * 17, id="17 deep"),
+        pytest.param(b'{"a":' * 100_000, id="100,000 deep"),
+        pytest.param(b"[" + b"[]," * 250_000 + b"[]]", id="250,000 arrays"),
+    ],
+)
+def test_what_cannot_be_read_in_one_way_is_400(data: bytes) -> None:
+    assert refused(data).status == 400
+
+
+def test_brackets_within_strings_are_no_depth() -> None:
+    deep = "[" * 100 + '"\\'
+    assert bodies.parse(json.dumps({"value": deep}).encode(), PutSecret).value == deep
+
+
+def test_the_largest_safe_integer_can_be_read() -> None:
+    assert bodies.parse(b'{"version":9007199254740991}', RestoreRequest).version == 2**53 - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "says"),
+    [
+        (PutSecret, [], "the body is a JSON object"),
+        (PutSecret, {}, "missing required field `value`"),
+        (PutSecret, {"value": 5}, "value: expected `str`, got `int`"),
+        (PutSecret, {"value": "v", PLANTED: 1}, "an unknown member; allowed are value, encoding"),
+        (PutSecret, {"value": "v", "encoding": PLANTED}, "encoding: allowed are utf-8, base64"),
+        (PutSecret, {"value": "v", "urgent": PLANTED}, "urgent: expected `bool`, got `str`"),
+        (PutSecret, {"value": "v", "grace_days": -1}, "grace_days: expected `int` >= 0"),
+        (PutSecret, {"value": "v", "grace_days": 1.5}, "grace_days: expected `int`, got `float`"),
+        (PutSecret, {"value": "v", "grace_period": PLANTED}, "grace_period: expected `str` matching regex"),
+        (PutSecret, {"value": "v", "reason": PLANTED * 100}, "reason: expected `str` of length <= 200"),
+        (CreateSecret, {"name": PLANTED + "/"}, "name: expected `str` matching regex"),
+        (CreateSecret, {"name": "a", "type": PLANTED}, "type: allowed are jwt_signing_key, password"),
+        (CreateSecret, {"name": "a", "rotation": PLANTED}, "rotation: allowed are auto, manual"),
+        (RotateRequest, {"names": []}, "names: expected `array` of length >= 1"),
+        (RotateRequest, {"names": ["a", 1]}, "names[1]: expected `str`, got `int`"),
+        (RotateRequest, {"names": ["a"], "values": {PLANTED + " ": "v"}}, "a key of values: expected `str`"),
+        (
+            RotateRequest,
+            {"names": ["a"], "values": {"a": 1}},
+            "values[...]: expected `str | object`, got `int`",
+        ),
+        (
+            RotateRequest,
+            {"names": ["a"], "values": {"a": {"value": "v", PLANTED: 1}}},
+            "values[...]: an unknown member; allowed are value, encoding.",
+        ),
+        (
+            RotateRequest,
+            {"names": ["a"], "values": {"a": {"value": "v", "encoding": PLANTED}}},
+            "allowed are utf-8",
+        ),
+        (RestoreRequest, {"version": 0}, "version: expected `int` >= 1"),
+        (RestoreRequest, {"version": True}, "version: expected `int`, got `bool`"),
+    ],
+)
+def test_a_wrong_member_is_422_and_the_detail_says_where_and_what(kind: type[Request], body: object, says: str) -> None:
+    problem = refused(json.dumps(body).encode(), kind)
+    assert problem.status == 422
+    assert says.lower() in problem.detail.lower()
+
+
+def test_a_message_of_an_unknown_form_is_not_passed_on() -> None:
+    said = bodies.explain(f"Something new about '{PLANTED}' - at `$.value`", PutSecret)
+    assert said == "value: not what is allowed there; GET /openapi.json says what is."
+    assert PLANTED not in bodies.explain(f"Expected `{PLANTED}`", PutSecret)
+
+
+def test_values_of_a_rotation_are_text_or_come_with_an_encoding() -> None:
+    body = bodies.parse(
+        b'{"names":["a","b"],"values":{"a":"text","b":{"value":"AA==","encoding":"base64"}}}', RotateRequest
+    )
+    assert body.values == {"a": "text", "b": ValueIn(value="AA==", encoding="base64")}
+    assert body.grace_period is msgspec.UNSET
+
+
+async def test_an_expectation_is_met_before_the_body_is_read(port: int, service: FakeService) -> None:
+    from tests.unit.api.support import Wire, request
+
+    wire = await Wire.to(port)
+    body = b'{"value":"v"}'
+    whole = request("PUT", "/secret/a", {"Expect": "100-continue"}, body)
+    await wire.send(whole[: -len(body)])
+    interim = await wire.reply()
+    assert interim.status == 100
+    assert service.calls == []
+    await wire.send(body)
+    assert (await wire.reply()).status == 200
+    await wire.close()
+
+
+async def test_a_body_that_is_refused_is_not_asked_for(ask: Ask) -> None:
+    reply = await ask("PUT", "/secret/a", {"Expect": "100-continue", "Content-Length": "99999999"}, b"")
+    assert reply.status == 413
+
+
+async def test_a_body_that_does_not_come_is_given_up(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "READ_SECONDS", 0.05)
+    reply = await ask("PUT", "/secret/a", {"Content-Length": "100"}, b"{")
+    assert (reply.status, reply.problem) == (400, "invalid-request")
+
+
+async def test_broken_chunks_are_a_bad_request(ask: Ask) -> None:
+    reply = await ask("PUT", "/secret/a", {"Transfer-Encoding": "chunked"}, b"zz\r\n" + PLANTED.encode() + b"\r\n")
+    assert (reply.status, reply.problem) == (400, "invalid-request")
+    assert PLANTED.encode() not in reply.raw

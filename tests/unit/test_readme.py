@@ -1,0 +1,99 @@
+"""What the documents name exists: files, headings, commands, make targets."""
+
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/**/*.md", "mosquitto/*.md", "deploy/**/*.md", "bus/*.md", "clients/*/*.md")
+    for page in ROOT.glob(pattern)
+)
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+SECRETSCTL = re.compile(r"(?<![\w/.-])secretsctl((?: +[a-z][a-z-]*)+)")
+MAKE = re.compile(r"(?:^|`)make +((?:[a-z][a-z-]*(?= |`|$) ?)+)", re.MULTILINE)
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def code(page: Path) -> str:
+    """Shell blocks without their comments, and code within a sentence."""
+    text = page.read_text()
+    blocks = [block for language, block in FENCE.findall(text) if language in {"sh", "bash", "console"}]
+    lines = [
+        re.sub(r"\s#\s.*", "", line).removeprefix("$ ") for block in blocks for line in block.splitlines()
+    ]
+    return "\n".join([*lines, *re.findall(r"`[^`\n]+`", prose(page))])
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as GitHub names them in links."""
+    headings = re.findall(r"^#+ +(.+?) *$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@cache
+def commands(*group: str) -> frozenset[str]:
+    """The commands that `secretsctl … --help` lists; none for what is a command itself."""
+    program = Path(sys.executable).with_name("secretsctl")
+    done = subprocess.run([program, *group, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    _, _, listed = done.stdout.partition("Commands:")
+    return frozenset(re.findall(r"^\W{1,4}([a-z][a-z-]*)(?: |$)", listed, re.MULTILINE))
+
+
+def named(page: Path) -> set[tuple[str, ...]]:
+    """The secretsctl commands that a page names: `secretsctl audit verify` is ("audit", "verify")."""
+    found = set()
+    for words in SECRETSCTL.findall(code(page)):
+        first, *rest = words.split()
+        found.add((first, rest[0]) if rest and commands(first) else (first,))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    lost = []
+    for target in LINK.findall(prose(page)):
+        if re.match(r"https?:|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            lost.append(target)
+    assert lost == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_secretsctl_command_named_exists(page: Path) -> None:
+    unknown = {words for words in named(page) if words[-1] not in commands(*words[:-1])}
+    assert unknown == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_make_target_named_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {target for words in MAKE.findall(code(page)) for target in words.split()} <= targets
+
+
+def test_every_page_of_docs_is_in_its_index() -> None:
+    linked = set(LINK.findall((ROOT / "docs/README.md").read_text()))
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")} - {"README.md"}
+    assert pages <= linked
+
+
+def test_make_help_lists_every_target_that_a_person_types() -> None:
+    text = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    assert {"run", "test", "test-slow", "lint", "format", "clean", "help"} <= set(
+        re.findall(r"^  make ([a-z-]+)", text, re.MULTILINE)
+    )
