@@ -1,9 +1,11 @@
 """The broker of a try-out: yours, Mosquitto, or else one in pure Python."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -34,16 +36,6 @@ max_queued_messages 1000000
 log_type error
 log_type warning
 log_type notice
-"""
-
-AMQTT = """\
-listeners:
-  default:
-    type: tcp
-    bind: 127.0.0.1:{port}
-plugins:
-  amqtt.plugins.authentication.AnonymousAuthPlugin:
-    allow_anonymous: true
 """
 
 
@@ -94,7 +86,7 @@ def settings_of_yours(env: Mapping[str, str]) -> BusSettings:
             ca_file=path("BUS_CA_FILE"),
         )
     except ValueError as error:
-        raise TryoutError(f"BUS_URL: {error}") from None
+        raise TryoutError(f"BUS_URL: {error} (BUS_USERNAME=…, BUS_PASSWORD_FILE=…)") from None
 
 
 async def open_broker(stack: AsyncExitStack, place: Place) -> Broker:
@@ -105,13 +97,28 @@ async def open_broker(stack: AsyncExitStack, place: Place) -> Broker:
         broker = Broker(kind, settings_of_yours(os.environ), None)
     else:
         port = ports.choose(PREFERRED_PORT)
-        file = place.root / f"{kind}.conf"
-        file.write_text((MOSQUITTO if kind == "mosquitto" else AMQTT).format(port=port))
-        argv = [mosquitto or kind] if kind == "mosquitto" else [Path(sys.executable).with_name("amqtt")]
-        child = await stack.enter_async_context(running(kind, [*argv, "-c", file], log=place.log(kind)))
+        if kind == "mosquitto" and mosquitto is not None:
+            file = place.root / "mosquitto.conf"
+            _end_leftover(file)
+            file.write_text(MOSQUITTO.format(port=port))
+            argv = [mosquitto, "-c", str(file)]
+        else:
+            argv = [sys.executable, "-m", "demo.amqtt_broker", str(port)]
+        child = await stack.enter_async_context(running(kind, argv, log=place.log(kind)))
         broker = Broker(kind, BusSettings(url=f"mqtt://{ports.HOST}:{port}"), child)
     await _answers(broker)
     return broker
+
+
+def _end_leftover(config: Path) -> None:
+    """End the Mosquitto of a try-out that was killed; we hold the folder, so it is nobody's.
+
+    Started by root it changes its user, and with that the kernel forgets that it was to end with us.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(config).encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGTERM)
 
 
 async def _answers(broker: Broker) -> None:

@@ -35,8 +35,8 @@ async def show(teller: Teller, api: Api, service: LiveService, ears: Ears, fetch
     cached = await service.read()
     teller.step(
         "fetched",
-        f"{SECRET} by a live service in a process of its own: version {fetched.version}, kid {fetched.kid}; "
-        f"from its cache in {cached.took_ns / 1000:.1f} µs",
+        f"{SECRET}, by a live service in a process of its own: version {fetched.version}, kid {fetched.kid}",
+        f"a second read came from its cache, in {cached.took_ns / 1000:.1f} µs",
     )
 
     announced = ears.heard.expect(lambda heard: heard.event.type == "secret.rotated" and heard.event.subject == SECRET)
@@ -54,60 +54,45 @@ async def show(teller: Teller, api: Api, service: LiveService, ears: Ears, fetch
     previous = rotated["previous"]
     teller.step(
         "rotated",
-        f"by POST /rotate, durable and answered after {_ms(start, answered)}: version {rotated['version']}; "
+        f"by POST /rotate: version {rotated['version']}, on disk and answered after {_ms(start, answered)}",
         f"version {previous['version']} stays readable until {previous['grace_until'][:10]}",
     )
     teller.step(
         "announced",
-        f"after {_ms(start, event.at_ns)} on {event.topic}, line {event.event.sequence} of the audit log; "
-        f"its signature, by key {event.event.keyid}, is good",
+        f"after {_ms(start, event.at_ns)} on {event.topic}",
+        f"line {event.event.sequence} of the audit log; signature by key {event.event.keyid}: verified",
     )
     teller.step(
         "dropped",
-        f"from the live cache: the service's callback ran {_ms(start, change.at_ns)} after the request; "
-        f"it now reads version {after.version}, kid {after.kid}",
+        f"from the live cache: its callback ran {_ms(start, change.at_ns)} after the request",
+        f"the service now reads version {after.version}, kid {after.kid}",
     )
 
     denied = ears.heard.expect(lambda heard: heard.event.type == "access.denied")
     status, _ = await api.call("GET", f"/secret/{FORBIDDEN}", client=SERVICE)
     await within(denied, "the event of the refusal")
     teller.step(
-        "refused",
-        f"{FORBIDDEN} to {SERVICE}, whose policy doesn't list it: {status}, announced as access.denied",
+        "refused", f"{FORBIDDEN} to {SERVICE}, whose policy doesn't list it: {status}", "announced as access.denied"
     )
 
 
 def try_next(teller: Teller, place: Place, broker: Broker) -> None:
-    """Commands that work as they stand, in another terminal in this folder."""
-    teller.line()
-    teller.line("Try next, in another terminal here; what happens shows up below too:", "bold")
-    env, headers = shown(place.env), shown(place.headers("admin"))
-    topic = f"{broker.settings.topic_prefix}/#"
+    """Offer commands that work as they stand, in another terminal in this folder."""
+    headers, audit = shown(place.headers("admin")), shown(place.audit)
     commands = [
-        (f". {env}", "address, client and token for the commands below"),
-        ("secretsctl ls", "what is in the vault, without values"),
+        (f". {shown(place.env)}", "address, client and token for what follows"),
+        ("secretsctl ls", "what is in the vault; never values"),
         (f"secretsctl rotate {SECRET}", "the live service is told again"),
-        (
-            f'curl -sS -H @{headers} "$JARVIS_SECRETS_URL/secret/{GREETING}"',
-            "HTTP: a value, and who asked is on the bus",
-        ),
+        (f'curl -sS -H @{headers} "$JARVIS_SECRETS_URL/secret/{GREETING}"', "a value, over HTTP"),
         ("secretsctl tail", "the bus, verified"),
+        (f"secretsctl audit verify {audit}", "the signed log, offline"),
     ]
     if broker.kind != "yours":
-        commands.append(
-            (
-                f'mosquitto_sub -L "$JARVIS_MQTT_URL/{topic}" -v',
-                "the bus, as it is (Debian: mosquitto-clients)",
-            )
-        )
-    commands.append(
-        (
-            f"secretsctl audit verify {shown(place.audit)} --pubkey {shown(place.public_key)}",
-            "the signed log, offline",
-        )
-    )
-    for command, why in commands:
-        teller.command(command, why)
+        listen = f'mosquitto_sub -L "$JARVIS_MQTT_URL/{broker.settings.topic_prefix}/#" -v'
+        commands.append((listen, "the bus, as it is (package mosquitto-clients)"))
+    teller.line()
+    teller.line("Try next, in another terminal here; what happens shows up below too:", "bold")
+    teller.commands(commands)
     teller.line()
 
 

@@ -1,5 +1,7 @@
 """What the try-out says on the terminal: steps, events, errors. Colour only where a terminal shows it."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 
@@ -19,13 +21,16 @@ class Teller:
         """Say a plain line."""
         self._out.print(Text(text, style=style))
 
-    def step(self, verb: str, text: str) -> None:
-        """One thing that was shown to work."""
-        self._out.print(Text.assemble("  ", (f"{verb:<10}", "bold green"), text))
+    def step(self, verb: str, *lines: str) -> None:
+        """Tell of one thing that was shown to work."""
+        for first, text in zip((verb, *[""] * len(lines)), lines, strict=False):
+            self._out.print(Text.assemble("  ", (f"{first:<11}", "bold green"), text))
 
-    def command(self, command: str, why: str) -> None:
-        """Offer a command to type, and say what it is for."""
-        self._out.print(Text.assemble("  ", (f"{command:<60}", "cyan"), ("  # " + why, "dim")))
+    def commands(self, commands: Sequence[tuple[str, str]]) -> None:
+        """Offer commands to type, and say what each is for."""
+        width = max(len(command) for command, _ in commands)
+        for command, why in commands:
+            self._out.print(Text.assemble("  ", (f"{command:<{width}}", "cyan"), ("  # " + why, "dim")))
 
     def heard(self, heard: Heard) -> None:
         """Tell of a verified event, as it comes."""

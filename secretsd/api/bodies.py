@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
 from typing import Final, TypeVar, get_args
 
 import msgspec
@@ -13,7 +14,7 @@ from secretsd.api import strictjson
 from secretsd.api.guards import too_large
 from secretsd.api.incoming import Incoming
 from secretsd.api.problems import invalid, unreadable
-from secretsd.model import Encoding, Request, Rotation, SecretType, ValueIn
+from secretsd.model import CreateSecret, Encoding, Request, RotateRequest, Rotation, SecretType, ValueIn, is_name
 
 READ_SECONDS: Final = 30.0
 """How long a body may take to arrive, start to end."""
@@ -53,9 +54,13 @@ def parse(data: bytes, kind: type[R]) -> R:
     if not isinstance(value, dict):
         raise invalid("The body is a JSON object.")
     try:
-        return msgspec.convert(value, kind)
+        body = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise invalid(explain(str(error), kind)) from None
+    # The pattern is the OpenAPI document's too, so it ends in $, which in Python lets a final newline by.
+    if not all(map(is_name, _names(body))):
+        raise invalid("a name: 1 to 128 of A-Z, a-z, 0-9, dot, _ and -, the first a letter or digit.")
+    return body
 
 
 def explain(message: str, kind: type[Request]) -> str:
@@ -74,6 +79,14 @@ def explain(message: str, kind: type[Request]) -> str:
     if _SAFE.fullmatch(said):
         return f"{place}: {said[0].lower()}{said[1:]}."
     return f"{place}: not what is allowed there; GET /openapi.json says what is."
+
+
+def _names(body: Request) -> Iterable[str]:
+    if isinstance(body, CreateSecret):
+        return (body.name,)
+    if isinstance(body, RotateRequest):
+        return (*body.names, *body.values)
+    return ()
 
 
 async def _receive(raw: BaseRequest, limit: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from secretsd.api import handlers, openapi, queries
+from secretsd.api import describe, handlers, queries
 from secretsd.api.answers import Answer
 from secretsd.api.contract import Service
 from secretsd.api.incoming import Incoming
@@ -37,7 +37,7 @@ class JwkSet(Frozen, frozen=True):
 @cache
 def document() -> bytes:
     """Return the OpenAPI document, as `GET /openapi.json` gives it and docs/openapi.json holds it."""
-    return openapi.build(ROUTES)
+    return describe.build(ROUTES)
 
 
 def openapi_document(_service: Service, incoming: Incoming) -> Answer:

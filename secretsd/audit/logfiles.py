@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-_ROTATED: Final = re.compile(r"(?:[.-][0-9]{1,14}(?:[-T.][0-9]{1,10})*)(?:\.gz)?\Z")
-"""logrotate's `.1`, `.1.gz`, `-20261123`, `-20261123-1764000000.gz` and the like."""
+_ROTATED: Final = re.compile(r"(?:[.-][0-9]{1,14}(?:[-T.][0-9]{1,10})*(?:\.gz)?|\.gz)\Z")
+"""logrotate's `.1`, `.1.gz`, `-20261123`, `-20261123-1764000000.gz` and the like, and a plain `gzip`'s `.gz`."""
 
 
 def find_files(audit_path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from secretsd.errors import Problem
 from secretsd.model import AuthKind
-from secretsd.policy import Policy, Proof, TokenProof, UidProof
+from secretsd.policy import Policy, Proof, TokenProof
 
 Verdict = Literal["right", "wrong", "expired"]
 
@@ -69,7 +69,7 @@ def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: in
     auth: AuthKind
     if verdict is not None:
         auth = _by_token(verdict)
-    elif claims.peer_uid is not None and UidProof(claims.peer_uid) in rule.auth:
+    elif claims.peer_uid is not None and client in policy.uid_owners.get(claims.peer_uid, ()):
         auth = "uid"
     elif claims.tls_name is not None:
         auth = _by_certificate(claims.tls_name, client)
@@ -121,13 +121,9 @@ def _by_token(verdict: Verdict) -> AuthKind:
 
 
 def _by_certificate(tls_name: str, client: str) -> AuthKind:
-    if hmac.compare_digest(
-        tls_name.encode("utf-8", "surrogatepass"), client.encode("utf-8", "surrogatepass")
-    ):
+    if hmac.compare_digest(tls_name.encode("utf-8", "surrogatepass"), client.encode("utf-8", "surrogatepass")):
         return "tls"
-    raise _problem(
-        "bad-credential", "The client certificate is another client's; use the one issued to this client."
-    )
+    raise _problem("bad-credential", "The client certificate is another client's; use the one issued to this client.")
 
 
 def _named_by_proof(claims: Claims, policy: Policy, digest: bytes | None, now_ms: int) -> str | None:
@@ -149,9 +145,7 @@ def _named_by_proof(claims: Claims, policy: Policy, digest: bytes | None, now_ms
 def _only(owners: tuple[str, ...], what: str) -> str:
     if len(owners) == 1:
         return owners[0]
-    raise _problem(
-        "missing-client", f"{what} stands for several clients; say which one in the header X-Jarvis-Client."
-    )
+    raise _problem("missing-client", f"{what} stands for several clients; say which one in the header X-Jarvis-Client.")
 
 
 def _problem(slug: str, detail: str) -> Problem:

@@ -28,7 +28,7 @@ _OWNER: Final = struct.Struct("=IIIII")  # the end of it: expires, both queues, 
 _ALL_STATES: Final = 0xFFFFFFFF
 
 
-class SockDiagUnavailable(Exception):  # noqa: N818  # reads as what it says; never leaves secretsd.auth
+class SockDiagUnavailable(Exception):
     """The kernel, a sandbox or a security module doesn't let us ask."""
 
 
@@ -95,9 +95,7 @@ class SockDiag:
             + _ID.pack(here.port, there.port, here.packed, there.packed)
             + _REST.pack(0, _NO_COOKIE, _NO_COOKIE)
         )
-        header = _HEADER.pack(
-            _HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, self._sequence, 0
-        )
+        header = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, self._sequence, 0)
         try:
             self._socket.sendto(header + body, (0, 0))
             while True:  # an answer to an earlier request that failed half-way is skipped

@@ -10,7 +10,6 @@ import os
 import sys
 from dataclasses import replace
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,10 +51,11 @@ COMMANDS: Final = {name: place for section in SECTIONS.values() for name, place 
 class Root(click.Group):
     """A group whose commands are loaded one at a time, and which ends quietly on Ctrl-C and broken pipes."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 — click's signature
+        """Return the names of the commands."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 — click's signature
         """Load a command: the attribute of its module that bears its name."""
         if cmd_name not in COMMANDS:
             return None
@@ -66,7 +66,7 @@ class Root(click.Group):
         command.short_help = line
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 — as above
         """Write the commands by section, without loading them."""
         for section, commands in SECTIONS.items():
             with formatter.section(section):
@@ -76,9 +76,7 @@ class Root(click.Group):
         """Complete a command's name without loading any."""
         if not incomplete.startswith("-"):
             return [
-                CompletionItem(name, help=line)
-                for name, (_, line) in COMMANDS.items()
-                if name.startswith(incomplete)
+                CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)
             ]
         return super().shell_complete(ctx, incomplete)
 
@@ -128,16 +126,12 @@ def _discard_output() -> None:
     help="The file that holds the client's token. JARVIS_CLIENT_TOKEN may hold the token itself.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@click.version_option(version("jarvis-secretsd"), prog_name="secretsctl")
+@click.version_option(package_name="jarvis-secretsd", prog_name="secretsctl")
 @click.pass_context
-def root(
-    ctx: click.Context, url: str | None, client: str | None, token_file: Path | None, *, as_json: bool
-) -> None:
+def root(ctx: click.Context, url: str | None, client: str | None, token_file: Path | None, *, as_json: bool) -> None:
     """Operate jarvis-secretsd: keep secrets, rotate them, watch who reads them.
 
     Values come from standard input or a file, never from the command line. --url, --client, --token-file and
     --json may also stand after the command.
     """
-    ctx.obj = replace(
-        Settings(), url=url or None, client=client or None, token_file=token_file, as_json=as_json
-    )
+    ctx.obj = replace(Settings(), url=url or None, client=client or None, token_file=token_file, as_json=as_json)

@@ -1,9 +1,9 @@
 """How a command fails: one line that says what is wrong, and a hint what to do.
 
-    click.ClickException
-    ├── click.UsageError        2: the command line isn't right
-    └── Failed                  1: refused, or a verification failed
-        └── Unreachable         3: the daemon (or, for `tail`, the broker) can't be reached
+click.ClickException
+├── click.UsageError        2: the command line isn't right
+└── Failed                  1: refused, or a verification failed
+    └── Unreachable         3: the daemon (or, for `tail`, the broker) can't be reached
 """
 
 from __future__ import annotations

@@ -21,16 +21,15 @@ class _Version(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
-        if text == "previous" or (text.isascii() and text.isdecimal() and 0 < int(text) <= MAX_SAFE_INTEGER):
-            return text
-        self.fail("a version is a number from 1 on, or `previous`", param, ctx)
+        number = text.isascii() and text.isdecimal() and len(text) < 17 and 0 < int(text) <= MAX_SAFE_INTEGER
+        if text != "previous" and not number:
+            self.fail("a version is a number from 1 on, or `previous`", param, ctx)
+        return text
 
 
 @click.command
 @click.argument("name", type=NAME)
-@click.option(
-    "--version", type=_Version(), metavar="VERSION", help="A version in grace: its number, or `previous`."
-)
+@click.option("--version", type=_Version(), metavar="VERSION", help="A version in grace: its number, or `previous`.")
 @click.option("--kid", type=KID, metavar="KID", help="The version of this kid.")
 @click.option(
     "-o",

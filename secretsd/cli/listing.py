@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-from difflib import get_close_matches
 from typing import Literal, get_args
 
 import click
@@ -11,8 +10,8 @@ import msgspec
 
 from secretsd.cli.errors import Failed
 from secretsd.cli.options import NAME, Settings, connection_options
-from secretsd.cli.output import emit_json, print_fields, print_table, status_text, when
-from secretsd.cli.session import Session
+from secretsd.cli.output import Cell, emit_json, print_fields, print_table, status_text, when
+from secretsd.cli.session import Session, near
 from secretsd.model import Metadata, Status
 
 _Order = Literal["name", "expiry"]
@@ -21,9 +20,7 @@ _Order = Literal["name", "expiry"]
 @click.command
 @click.argument("pattern", required=False)
 @click.option("--status", type=click.Choice(get_args(Status)), help="Only those of this status.")
-@click.option(
-    "--sort", type=click.Choice(get_args(_Order)), default="name", show_default=True, help="In which order."
-)
+@click.option("--sort", type=click.Choice(get_args(_Order)), default="name", show_default=True, help="In which order.")
 @connection_options
 @click.pass_obj
 def ls(settings: Settings, pattern: str | None, status: str | None, sort: _Order) -> None:
@@ -50,10 +47,10 @@ def select(secrets: list[Metadata], pattern: str | None, status: str | None, sor
     return sorted(found, key=lambda one: (one.expires_at if sort == "expiry" else "", one.name))
 
 
-def _row(secret: Metadata) -> tuple[object, ...]:
+def _row(secret: Metadata) -> list[Cell]:
     previous = secret.previous
     grace = "" if previous is None else f"version {previous.version} until {when(previous.grace_until)}"
-    return (
+    return [
         secret.name,
         secret.type,
         str(secret.version),
@@ -61,7 +58,7 @@ def _row(secret: Metadata) -> tuple[object, ...]:
         secret.rotation,
         when(secret.expires_at),
         grace,
-    )
+    ]
 
 
 @click.command
@@ -74,10 +71,9 @@ def info(settings: Settings, name: str) -> None:
         secrets = session.secrets()
     secret = next((one for one in secrets if one.name == name), None)
     if secret is None:
-        near = get_close_matches(name, [one.name for one in secrets], n=3)
         raise Failed(
             f"this client may not read {name}, or there is no such secret",
-            hint=f"did you mean {' or '.join(near)}?" if near else None,
+            hint=near(name, (one.name for one in secrets)),
         )
     if settings.as_json:
         emit_json(msgspec.to_builtins(secret))

@@ -66,15 +66,21 @@ class _Name(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from secretsd.model import is_name  # noqa: PLC0415 — --help needs no msgspec
 
-        if isinstance(value, str) and is_name(value):
-            return value
-        self.fail(
-            "not a secret's name: letters, digits, dot, underscore, hyphen; a letter or digit first; at most 128",
-            param,
-            ctx,
-        )
+        if not is_name(str(value)):
+            self.fail(
+                "not a secret's name: letters, digits, dot, underscore, hyphen; a letter or digit first; at most 128",
+                param,
+                ctx,
+            )
+        return str(value)
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 — click's signature
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the names that begin so, of those that the caller may list."""
         from secretsd.cli.session import names_for_completion  # noqa: PLC0415 — asks the daemon
 
         return [CompletionItem(name) for name in names_for_completion(ctx) if name.startswith(incomplete)]
@@ -101,9 +107,9 @@ class _Kid(click.ParamType[str]):
     name = "kid"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if re.fullmatch(r"[A-Za-z0-9_-]{16,64}", str(value), re.ASCII):
-            return str(value)
-        self.fail("a kid is 16 to 64 of A-Z, a-z, 0-9, _ and -", param, ctx)
+        if not re.fullmatch(r"[A-Za-z0-9_-]{16,64}", str(value)):
+            self.fail("a kid is 16 to 64 of A-Z, a-z, 0-9, _ and -", param, ctx)
+        return str(value)
 
 
 NAME: Final = _Name()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -38,11 +38,18 @@ STATUS_STYLE: Final = {
 Cell = str | Text
 
 
+class _Console(Console):
+    """rich would end the process by itself when the reader of a pipe goes away."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console(*, err: bool = False) -> Console:
     """Return a console on the present stream; not a terminal: no colours and no line breaks of its own."""
     stream = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else _WIDE
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+    return _Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
 def emit_json(value: Any) -> None:
@@ -126,15 +133,28 @@ def duration_text(seconds: float) -> str:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Any]:
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a bar on a terminal while the body calls what it is given once for each step; nothing elsewhere."""
     err = console(err=True)
     if not err.is_terminal:
         yield lambda: None
         return
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err, transient=True
-    )
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err, transient=True)
     with bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def counter(what: str) -> Iterator[Callable[[int], None] | None]:
+    """Show on a terminal how far the body has come, as it says with the callable that it is given; None elsewhere."""
+    err = console(err=True)
+    if not err.is_terminal:
+        yield None
+        return
+    bar = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,}"), console=err, transient=True
+    )
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda reached: bar.update(task, completed=reached)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -110,9 +111,7 @@ def put(
         _report(ctx.obj, "updated", answer)
 
 
-def _check(
-    extra: list[str], *, create_only: bool, replace_only: bool, generate: bool, value_given: bool
-) -> None:
+def _check(extra: list[str], *, create_only: bool, replace_only: bool, generate: bool, value_given: bool) -> None:
     """Raise UsageError for options that don't go together."""
     if extra:  # not repeated in the message: most likely it is the value
         raise click.UsageError(
@@ -125,7 +124,7 @@ def _check(
         raise click.UsageError("--generate has the daemon make the value: it excludes --file and --raw")
 
 
-def _create(session: Session, fields: dict[str, str | None], *, must: bool) -> Response | None:
+def _create(session: Session, fields: Mapping[str, object], *, must: bool) -> Response | None:
     """Return the answer, None where the secret exists; that is Failed too if it `must` be created."""
     try:
         return session.change("POST", "/secret", _given(fields))
@@ -138,7 +137,7 @@ def _create(session: Session, fields: dict[str, str | None], *, must: bool) -> R
         return None
 
 
-def _given(fields: dict[str, str | bool | None] | dict[str, str | None]) -> dict[str, object]:
+def _given(fields: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in fields.items() if value is not None}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from types import TracebackType
@@ -43,6 +43,12 @@ def secret_path(name: str) -> str:
     return f"/secret/{quote(name, safe='')}"
 
 
+def near(name: str, known: Iterable[str]) -> str | None:
+    """Return the hint that `name` may be a slip for one of `known`, None where nothing comes near."""
+    found = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(found)}?" if found else None
+
+
 def decoded(answer: Response, kind: type[T]) -> T:
     """Return the body of an answer as `kind`. Raises Unreachable when something else than the daemon answered."""
     try:
@@ -55,9 +61,7 @@ def decoded(answer: Response, kind: type[T]) -> T:
 class Session:
     """One command's calls. A context manager; not for several threads."""
 
-    def __init__(
-        self, transport: HttpTransport, *, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> None:
+    def __init__(self, transport: HttpTransport, *, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._transport = transport
         self._pause = pause
         self._runner = asyncio.Runner()
@@ -115,30 +119,28 @@ class Session:
         return sorted(decoded(self.get("/secrets"), SecretList).secrets, key=lambda one: one.name)
 
     @contextmanager
-    def suggesting(self, name: str) -> Iterator[None]:
-        """Add names that `name` may have been meant to be to a refusal; those the caller may list, no others."""
+    def suggesting(self, *names: str) -> Iterator[None]:
+        """Add to a refusal what `names` may have been meant to be: of the names that the caller may list only."""
         try:
             yield
         except Failed as failed:
             if failed.slug in {"not-found", "forbidden"}:
-                failed.hint = self._near(name) or failed.hint
+                failed.hint = self._near(names) or failed.hint
             raise
 
-    def _near(self, name: str) -> str | None:
+    def _near(self, names: Iterable[str]) -> str | None:
         try:
             known = [one.name for one in self.secrets()]
         except Failed:
             return None
-        near = [] if name in known else get_close_matches(name, known, n=3, cutoff=0.6)
-        return f"did you mean {' or '.join(near)}?" if near else None
+        unknown = [name for name in names if name not in known]
+        return next((hint for name in unknown if (hint := near(name, known)) is not None), None)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the session's event loop."""
         return self._runner.run(work)
 
-    async def _change(
-        self, method: str, path: str, body: object | None, headers: Mapping[str, str]
-    ) -> Response:
+    async def _change(self, method: str, path: str, body: object | None, headers: Mapping[str, str]) -> Response:
         try:
             answer = await self._ask(method, path, body, headers)
             if _slug(answer) != "outcome-unknown":
@@ -155,10 +157,10 @@ class Session:
         try:
             return await self._transport.request(method, path, body=body, headers=headers)
         except SecretsUnavailable as error:
-            message, kind = str(error), Unreachable
+            failed: Failed = Unreachable(str(error), hint=_UNREACHABLE_HINT)
         except SecretsError as error:
-            message, kind = str(error), Failed
-        raise kind(message, hint=_UNREACHABLE_HINT if kind is Unreachable else None)
+            failed = Failed(str(error))
+        raise failed
 
 
 def _success(answer: Response) -> Response:
@@ -170,9 +172,7 @@ def _success(answer: Response) -> Response:
     except (SecretsUnavailable, KeyError, TypeError):
         slug = detail = None
     if not isinstance(slug, str) or not isinstance(detail, str):
-        raise Unreachable(
-            f"the answer (status {answer.status}) isn't one of jarvis-secretsd", hint=_UNREACHABLE_HINT
-        )
+        raise Unreachable(f"the answer (status {answer.status}) isn't one of jarvis-secretsd", hint=_UNREACHABLE_HINT)
     raise Failed(detail, hint=_HINTS.get(slug), slug=slug)
 
 

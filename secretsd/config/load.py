@@ -82,9 +82,7 @@ def _tables(source: Path) -> dict[str, object]:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{source}, line {line}: not UTF-8; save the file as UTF-8 text") from None
     except tomli.TOMLDecodeError as error:
-        raise ConfigError(
-            f"{source}, line {error.lineno}, column {error.colno}: not TOML: {error.msg}"
-        ) from None
+        raise ConfigError(f"{source}, line {error.lineno}, column {error.colno}: not TOML: {error.msg}") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deep; sections hold plain values only") from None
 
@@ -94,9 +92,7 @@ def _server(document: Document, folder: Path) -> Server:
     server = Server(
         bind_addr=section.take("bind_addr", p.address, "127.0.0.1:8081"),
         allow_unix_socket=section.take("allow_unix_socket", p.boolean, False),
-        unix_socket_path=section.take(
-            "unix_socket_path", p.path_from(folder), "/run/jarvis-secretsd/secretsd.sock"
-        ),
+        unix_socket_path=section.take("unix_socket_path", p.path_from(folder), "/run/jarvis-secretsd/secretsd.sock"),
         allowed_hosts=section.take("allowed_hosts", p.host_names, ()),
         tls_cert=section.take("tls_cert", p.optional_path_from(folder), ""),
         tls_key=section.take("tls_key", p.optional_path_from(folder), ""),
@@ -106,9 +102,7 @@ def _server(document: Document, folder: Path) -> Server:
         missing = "tls_cert" if server.tls_cert is None else "tls_key"
         section.note(missing, "tls_cert and tls_key go together; give both or neither")
     if server.tls_client_ca is not None and server.tls_cert is None:
-        section.note(
-            "tls_client_ca", "needs tls_cert and tls_key: there are no client certificates without TLS"
-        )
+        section.note("tls_client_ca", "needs tls_cert and tls_key: there are no client certificates without TLS")
     return server
 
 
@@ -130,9 +124,7 @@ def _security(section: Section, folder: Path) -> Security:
         grace_ms=_period(section, "grace", default_days=14, least_days=0, least_ms=0),
         require_client_id_header=section.take("require_client_id_header", p.boolean, True),
         deny_network_remote=section.take("deny_network_remote", p.boolean, True),
-        rbac_policy_path=section.take(
-            "rbac_policy_path", p.path_from(folder), "/etc/jarvis-secretsd/policy.yaml"
-        ),
+        rbac_policy_path=section.take("rbac_policy_path", p.path_from(folder), "/etc/jarvis-secretsd/policy.yaml"),
         require_client_auth=section.take("require_client_auth", p.boolean, False),
     )
 

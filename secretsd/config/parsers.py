@@ -52,9 +52,7 @@ def path_from(folder: Path) -> Callable[[object], Path]:
 
     def parse(value: object) -> Path:
         if not isinstance(value, str) or not value or _CONTROL.search(value) or value.startswith("~"):
-            raise ValueError(
-                "a path, absolute or relative to the folder of config.toml (~ stands for nothing here)"
-            )
+            raise ValueError("a path, absolute or relative to the folder of config.toml (~ stands for nothing here)")
         return folder / value
 
     return parse
@@ -142,9 +140,7 @@ def address(value: object) -> Address:
 
 def host_names(value: object) -> tuple[str, ...]:
     """Return the names that a Host header may carry, in lower case, without port."""
-    refusal = ValueError(
-        'an array of host names or IP addresses without scheme and port, as in ["vault.lan"]'
-    )
+    refusal = ValueError('an array of host names or IP addresses without scheme and port, as in ["vault.lan"]')
     if not isinstance(value, (list, tuple)):
         raise refusal
     names = []

@@ -38,9 +38,7 @@ def parse_client(name: str, key: ScalarNode, node: Node, findings: d.Findings) -
         )
         return None
     if name == SCHEDULE:
-        findings.note(
-            key, "clients", f"{SCHEDULE} is the name of the daemon's own schedule; call the client otherwise"
-        )
+        findings.note(key, "clients", f"{SCHEDULE} is the name of the daemon's own schedule; call the client otherwise")
         return None
     where = f"clients.{name}"
     allow: list[str] = []
@@ -98,9 +96,7 @@ def _patterns(node: Node, where: str, findings: d.Findings) -> list[str]:
 
 def _capabilities(node: Node, where: str, findings: d.Findings) -> frozenset[Capability]:
     if d.is_nothing(node):
-        findings.note(
-            node, where, "nothing is listed; write [] if the client may do nothing, or leave can out"
-        )
+        findings.note(node, where, "nothing is listed; write [] if the client may do nothing, or leave can out")
         return frozenset()
     held: set[Capability] = set()
     for item in d.items(node, where, findings):

@@ -90,9 +90,7 @@ def _check_bounds(text: str, source: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise PolicyError(
-                f"{_at(source, event.start_mark)}: anchors and aliases aren't taken; write it out"
-            )
+            raise PolicyError(f"{_at(source, event.start_mark)}: anchors and aliases aren't taken; write it out")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -121,9 +119,7 @@ def entries(node: Node, where: str, findings: Findings) -> Iterator[tuple[str, S
             findings.misfit(key, where, "keys that are strings; put it in quotes")
             continue
         if key.value in seen:
-            findings.note(
-                key, where, f"the key {shown(key.value)} is there twice, first in line {seen[key.value]}"
-            )
+            findings.note(key, where, f"the key {shown(key.value)} is there twice, first in line {seen[key.value]}")
             continue
         seen[key.value] = key.start_mark.line + 1
         yield key.value, key, value

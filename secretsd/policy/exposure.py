@@ -19,9 +19,7 @@ def check_exposure(config: Config, policy: Policy) -> None:
     who = ", ".join(unproven[:10]) + (", …" if len(unproven) > 10 else "")
     remedy = f"give each a token_sha256 or a uid under auth in {config.security.rbac_policy_path}: {who}"
     if config.security.require_client_auth:
-        raise PolicyError(
-            f"security.require_client_auth is true and {len(unproven)} clients have no proof; {remedy}"
-        )
+        raise PolicyError(f"security.require_client_auth is true and {len(unproven)} clients have no proof; {remedy}")
     if not config.server.bind_addr.is_loopback:
         raise PolicyError(
             f"server.bind_addr {config.server.bind_addr} can be reached from other machines and "

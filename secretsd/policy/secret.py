@@ -25,9 +25,7 @@ _MAX_DAYS: Final = 36_500
 def parse_secret_rule(pattern: str, key: ScalarNode, node: Node, findings: d.Findings) -> SecretRule | None:
     """Return the rule that `node` gives for the names that `pattern` matches; mistakes go to `findings`."""
     if not is_pattern(pattern):
-        findings.note(
-            key, "secrets", f"no name matches {shown(pattern)}; allowed: a name, or one with * and ?"
-        )
+        findings.note(key, "secrets", f"no name matches {shown(pattern)}; allowed: a name, or one with * and ?")
         return None
     where = f"secrets.{pattern}"
     members: dict[str, Node] = {}
@@ -68,9 +66,7 @@ def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) ->
             (one.type for one in rules if one.type and rule.pattern in NameSet([one.pattern])), None
         )
         if kind == "external" and rule.rotation == "auto":
-            warnings.append(
-                f"{where}: rotation: auto has no effect on external secrets; they are issued elsewhere"
-            )
+            warnings.append(f"{where}: rotation: auto has no effect on external secrets; they are issued elsewhere")
         hidden = next((one for one in BUILT_IN if one.pattern == rule.pattern), None)
         if hidden is None or kind != hidden.type:
             continue
@@ -124,9 +120,7 @@ def _period(
         count = d.integer_of(days)
         if count is not None and least_ms <= count * DAY_MS <= _MAX_DAYS * DAY_MS:
             return count * DAY_MS
-        findings.misfit(
-            days, f"{where}.{what}_days", f"a whole number from {min(least_ms, 1)} to {_MAX_DAYS}"
-        )
+        findings.misfit(days, f"{where}.{what}_days", f"a whole number from {min(least_ms, 1)} to {_MAX_DAYS}")
     return UNSET
 
 

@@ -52,9 +52,7 @@ def decide(rule: SecretRule, request: CreateSecret, defaults: Security) -> Secre
     asked_rotation_ms = requested_ms("rotation", request.rotation_period, request.rotation_days)
     asked_grace_ms = requested_ms("grace", request.grace_period, request.grace_days)
     if asked_rotation_ms == 0:
-        raise Problem(
-            "invalid-request", 'rotation_period: at least "1s"; "never" if the secret never expires.'
-        )
+        raise Problem("invalid-request", 'rotation_period: at least "1s"; "never" if the secret never expires.')
     kind: SecretType | UnsetType = _agree("type", rule.type or UNSET, request.type)
     rotation: Rotation | UnsetType = _agree("rotation", rule.rotation or UNSET, request.rotation)
     if isinstance(kind, UnsetType):

@@ -95,6 +95,8 @@ def test_a_denial_by_the_acl_shows_and_what_is_owed_stays_owed(new_daemon: Calla
             broker.write_acl(ACL)
             for verb in ("created", "rotated"):
                 operator.wait_topic(operator.topics.secret_event("x", verb), within=60)
+            for topic in (operator.topics.secret_state("x"), operator.topics.keys(NODE), operator.topics.status(NODE)):
+                operator.wait_topic(topic, within=60)
         daemon.wait_bus()
     finally:
         broker.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.support.broker import Broker
 from tests.support.daemon import NODE, OPEN_POLICY, Daemon
 from tests.support.http import Api
 from tests.support.log import hash_of
-from tests.support.tap import Tap
+from tests.support.tap import Heard, Tap
 from tests.support.waiting import eventually
 
 Unique = Callable[..., str]
@@ -41,6 +42,10 @@ def api(daemon: Daemon) -> Api:
     return daemon.api
 
 
+def same_on(topic: str, payload: bytes) -> Callable[[Heard], bool]:
+    return lambda heard: heard.topic == topic and heard.payload == payload
+
+
 def payloads(tap: Tap, topic: str) -> list[bytes]:
     return [heard.payload for heard in tap.on(topic)]
 
@@ -60,10 +65,10 @@ def test_every_change_is_an_event_on_its_topic_and_on_the_audits(
     api.delete(f"/secret/{name}").ok(204)
     tap.wait_topic(tap.topics.secret_event(name, "deleted"))
     for verb in VERBS:
-        on_audit = payloads(tap, tap.topics.audit("secret", verb))
         for payload in payloads(tap, tap.topics.secret_event(name, verb)):
-            assert payload in on_audit
             assert json.loads(payload)["subject"] == name
+            audit = tap.topics.audit("secret", verb)
+            tap.wait(same_on(audit, payload), f"the same bytes on {audit}")
 
 
 def test_an_event_is_the_exact_bytes_of_its_line_in_the_log(daemon: Daemon, tap: Tap, api: Api, unique: Unique) -> None:
@@ -314,6 +319,47 @@ def test_what_is_owed_survives_a_restart_of_the_daemon(prefix: str, new_daemon: 
         own.close()
 
 
+def test_a_change_is_told_before_the_audit_backlog(prefix: str, new_daemon: Callable[..., Daemon]) -> None:
+    own = Broker().start()
+    try:
+        daemon = new_daemon(bus=own.url, prefix=prefix).start().wait_bus()
+        own.kill()
+        daemon.wait_bus("disconnected")
+        reads = {daemon.api.get("/secrets").headers["X-Request-Id"] for _ in range(300)}
+        daemon.api.create("x", "v")
+        own.start()
+        with daemon.tap() as tap:
+            daemon.wait_bus()
+            tap.wait_topic(tap.topics.secret_state("x"))
+            before = [heard.event for heard in tap.heard if heard.event is not None]
+            told = sum(event.data.get("request_id") in reads for event in before)
+            assert told < len(reads)
+            for request in reads:
+                tap.wait_request(request)
+    finally:
+        own.close()
+
+
+def test_what_is_owed_too_long_is_named_in_a_gap_instead(prefix: str, new_daemon: Callable[..., Daemon]) -> None:
+    own = Broker().start()
+    try:
+        daemon = new_daemon(bus=own.url, prefix=prefix, config={"bus": {"replay_max": "1s"}}).start().wait_bus()
+        own.kill()
+        daemon.wait_bus("disconnected")
+        daemon.api.create("x", "v")
+        old = [line for line in daemon.lines() if line["type"].endswith("secret.created")][0]
+        over = datetime.fromisoformat(old["time"]) + timedelta(seconds=2)
+        eventually(lambda: datetime.now(UTC) > over, "the event is too old")
+        own.start()
+        with daemon.tap() as tap:
+            gap = tap.wait_event(lambda event: event.type == "audit.gap", "the gap")
+            assert int(gap.data["first"]) <= int(old["sequence"]) <= int(gap.data["last"])
+            tap.wait_topic(tap.topics.secret_state("x"))
+            assert tap.on(tap.topics.secret_event("x", "created")) == []
+    finally:
+        own.close()
+
+
 def test_a_daemon_starts_and_serves_without_a_broker(prefix: str, new_daemon: Callable[..., Daemon]) -> None:
     own = Broker()
     daemon = new_daemon(bus=own.url, prefix=prefix).start()
@@ -405,17 +451,16 @@ def test_audit_says_how_much_of_the_log_is_told(
 
 def test_mosquitto_sub_prints_the_events(daemon: Daemon, broker: Broker, api: Api, unique: Unique) -> None:
     name = unique("x")
-    subscriber = subprocess.Popen(
-        ["mosquitto_sub", "-p", str(broker.port), "-V", "mqttv5", "-q", "1", "-C", "2", "-W", "20", "-v",
-         "-t", f"{daemon.prefix}/secret/{name}/created", "-t", f"{daemon.prefix}/status/{NODE}"],
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert subscriber.stdout is not None
-    topic, _, _ = subscriber.stdout.readline().partition(b" ")  # the retained status: the subscription stands
-    assert topic.decode() == f"{daemon.prefix}/status/{NODE}"
-    api.create(name, "v")
-    topic, _, payload = subscriber.stdout.readline().partition(b" ")
-    subscriber.wait(20)
+    command = [
+        "mosquitto_sub", "-p", str(broker.port), "-V", "mqttv5", "-q", "1", "-C", "2", "-W", "20", "-v",
+        "-t", f"{daemon.prefix}/secret/{name}/created", "-t", f"{daemon.prefix}/status/{NODE}",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as subscriber:
+        assert subscriber.stdout is not None
+        topic, _, _ = subscriber.stdout.readline().partition(b" ")  # the retained status: the subscription stands
+        assert topic.decode() == f"{daemon.prefix}/status/{NODE}"
+        api.create(name, "v")
+        topic, _, payload = subscriber.stdout.readline().partition(b" ")
     assert topic.decode() == f"{daemon.prefix}/secret/{name}/created"
     assert payload.rstrip(b"\n") in daemon.audit_path.read_bytes().splitlines()
 

@@ -579,9 +579,9 @@ def test_audit_reaches_back_into_rotated_files_and_says_when_they_are_gone(
     daemon.audit_path.rename(rotated)
     daemon.api.secret("x")
     assert len(verify_log([rotated, daemon.audit_path], daemon.keyring())) >= 3
-    whole = rotated.read_bytes() + daemon.audit_path.read_bytes()
-    answer = daemon.api.get("/audit")
-    assert answer.body.startswith(whole)
+    whole = (rotated.read_bytes() + daemon.audit_path.read_bytes()).splitlines()
+    without_repeats = list(dict.fromkeys(whole))
+    assert daemon.api.get("/audit").body.splitlines()[: len(without_repeats)] == without_repeats
     rotated.unlink()
     daemon.api.get("/audit?after=0").refused(410, "history-gone")
     first = daemon.lines()[0]

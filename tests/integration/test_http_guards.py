@@ -213,8 +213,8 @@ def test_a_refusal_never_repeats_the_value(api: Api) -> None:
     "body",
     [{}, {"names": []}, {"names": "x"}, {"names": ["x", "x"]}, {"names": ["x"], "values": {"y": "v"}},
      {"names": ["x"], "urgent": "yes"}, {"names": ["x"], "reason": "r" * 201}, {"names": ["x"], "grace_period": "1"},
-     {"names": ["x"], "values": {"x": {"value": "v", "colour": "red"}}}, {"names": ["x"], "values": {"x": ""}},
-     {"names": ["x"], "reason": "bell\u0007"}],
+     {"names": ["x\n"]}, {"names": ["x"], "grace_period": "1d\n"},
+     {"names": ["x"], "values": {"x": {"value": "v", "colour": "red"}}}, {"names": ["x"], "values": {"x": ""}}],
     ids=json.dumps,
 )  # fmt: skip
 def test_a_rotation_that_makes_no_sense_is_refused(api: Api, body: dict[str, object]) -> None:
@@ -223,6 +223,18 @@ def test_a_rotation_that_makes_no_sense_is_refused(api: Api, body: dict[str, obj
     before = api.secret("x")
     api.post("/rotate", body).refused(BAD, "invalid-request")
     assert api.secret("x") == before
+
+
+def test_a_reason_with_control_characters_is_written_down_without_them(
+    daemon: Daemon, api: Api, unique: Unique
+) -> None:
+    name = unique("x")
+    api.create(name, type="generic")
+    api.rotate(name, reason="bell\u0007, delete\u007f and\nline")
+    reason = daemon.lines()[-1]["data"]["reason"]
+    assert reason.startswith("bell")
+    assert reason.isprintable()
+    daemon.verified_log()
 
 
 @pytest.mark.parametrize("body", [{}, {"version": 0}, {"version": "1"}, {"version": 1.5}, {"version": True}])

@@ -362,12 +362,12 @@ def test_thousands_due_at_once_are_one_commit(new_daemon: Callable[..., Daemon])
     daemon.write_policy(POLICY)
     daemon.start()
     due = daemon.api.rotate(*names)
-    assert {entry["version"] for entry in due} == {2}
+    before = {entry["name"]: entry["version"] for entry in due}
     assert len({entry["expires_at"] for entry in due}) == 1
 
     def rotated() -> list[dict[str, Any]]:
         versions: list[dict[str, Any]] = daemon.api.get("/secrets").ok()["secrets"]
-        return versions if all(entry["version"] > 2 for entry in versions) else []
+        return versions if all(entry["version"] > before[entry["name"]] for entry in versions) else []
 
     listed = eventually(rotated, "all are rotated by the schedule", within=20)
     assert len(listed) == len(names)

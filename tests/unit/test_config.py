@@ -350,3 +350,10 @@ def test_a_config_cannot_be_changed(file: Path) -> None:
     config = read(file, "")
     with pytest.raises(AttributeError):
         config.bus.spread_ms = 1  # type: ignore[misc]  # what is shown to fail
+
+
+def test_the_defaults_in_the_documentation_are_the_defaults(file: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
+    written = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert written is not None
+    assert read(file, written[1]) == read(file, "")

@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from random import random
+from typing import Any
 
 from secretsd_bus import BusError, Event, Link, Message, Refused, Topics
 
@@ -124,7 +125,8 @@ class Listener:
         """Be ready when `/changes` has answered what was asked after the subscriptions, if the link lasts."""
         asked = asyncio.ensure_future(self._synchronise())
         try:
-            await asyncio.wait({asked, link.closed}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {asked, link.closed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if asked.done():
                 self.ready.set()
         finally:
@@ -154,7 +156,8 @@ class Listener:
         """Wait for the end of the link, for a name or a key to see to, or a while."""
         look = asyncio.ensure_future(self._look.wait())
         try:
-            await asyncio.wait({look, link.closed}, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {look, link.closed}
+            await asyncio.wait(either, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
         finally:
             look.cancel()
 

@@ -10,6 +10,8 @@ from secretsd.api import Server, bind, start
 from tests.unit.api.support import FakeService, Reply, Wire, configured, request
 
 Ask = Callable[..., Awaitable[Reply]]
+Launch = Callable[..., Awaitable[Server]]
+Connect = Callable[..., Awaitable[Wire]]
 
 
 @pytest.fixture
@@ -23,14 +25,43 @@ def socket_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def server(service: FakeService, tmp_path: Path, socket_path: Path) -> AsyncIterator[Server]:
-    config = configured(
-        tmp_path,
-        f'allow_unix_socket = true\nunix_socket_path = "{socket_path}"\nallowed_hosts = ["vault.lan"]',
-    )
-    running = await start(service, config, sockets=bind(config))
-    yield running
-    await running.drain(1.0)
+async def launch(service: FakeService, tmp_path: Path) -> AsyncIterator[Launch]:
+    """Start a server with what is added to its configuration's sections; stopped at the end."""
+    running: list[Server] = []
+
+    async def begin(server: str = "", security: str = "") -> Server:
+        config = configured(tmp_path, server, security)
+        sockets = bind(config)
+        try:
+            running.append(await start(service, config, sockets=sockets))
+        except BaseException:
+            sockets.close()
+            raise
+        return running[-1]
+
+    yield begin
+    for server in running:
+        await server.drain(1.0)
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Connect to a server's port or its Unix socket; closed at the end."""
+    made: list[Wire] = []
+
+    async def begin(where: int | Path, **more: Any) -> Wire:
+        wire = await (Wire.to_unix(where) if isinstance(where, Path) else Wire.to(where, **more))
+        made.append(wire)
+        return wire
+
+    yield begin
+    for wire in made:
+        await wire.close()
+
+
+@pytest.fixture
+async def server(launch: Launch, socket_path: Path) -> Server:
+    return await launch(f'allow_unix_socket = true\nunix_socket_path = "{socket_path}"\nallowed_hosts = ["vault.lan"]')
 
 
 @pytest.fixture
@@ -39,15 +70,12 @@ def port(server: Server) -> int:
 
 
 @pytest.fixture
-async def ask(port: int) -> Ask:
+async def ask(port: int, connect: Connect) -> Ask:
     """One request over TCP on a connection of its own."""
 
     async def send(*args: Any, **named: Any) -> Reply:
-        wire = await Wire.to(port)
-        try:
-            await wire.send(request(*args, **named))
-            return await wire.reply(head_only=args[0] == "HEAD")
-        finally:
-            await wire.close()
+        wire = await connect(port)
+        await wire.send(request(*args, **named))
+        return await wire.reply(head_only=args[0] == "HEAD")
 
     return send

@@ -48,11 +48,13 @@ class FakeMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests: list[tuple[str, str, int]] = []
+        self.counted = asyncio.Event()
         Counter("fake_things", "Things", registry=self.registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         assert seconds >= 0
         self.requests.append((route, method, status))
+        self.counted.set()
 
 
 class FakeService:

@@ -8,8 +8,8 @@ import pytest
 from secretsd.api import bodies
 from secretsd.errors import Problem
 from secretsd.model import CreateSecret, PutSecret, Request, RestoreRequest, RotateRequest, ValueIn
-from tests.unit.api.conftest import Ask
-from tests.unit.api.support import FakeService
+from tests.unit.api.conftest import Ask, Connect
+from tests.unit.api.support import FakeService, request
 
 PLANTED = "hunter2-planted"
 
@@ -77,6 +77,9 @@ def test_the_largest_safe_integer_can_be_read() -> None:
         (CreateSecret, {"name": PLANTED + "/"}, "name: expected `str` matching regex"),
         (CreateSecret, {"name": "a", "type": PLANTED}, "type: allowed are jwt_signing_key, password"),
         (CreateSecret, {"name": "a", "rotation": PLANTED}, "rotation: allowed are auto, manual"),
+        (CreateSecret, {"name": PLANTED + "\n"}, "a name: 1 to 128"),
+        (RotateRequest, {"names": ["a", "b\n"]}, "a name: 1 to 128"),
+        (RotateRequest, {"names": ["a"], "values": {"a\n": "v"}}, "a name: 1 to 128"),
         (RotateRequest, {"names": []}, "names: expected `array` of length >= 1"),
         (RotateRequest, {"names": ["a", 1]}, "names[1]: expected `str`, got `int`"),
         (RotateRequest, {"names": ["a"], "values": {PLANTED + " ": "v"}}, "a key of values: expected `str`"),
@@ -119,10 +122,8 @@ def test_values_of_a_rotation_are_text_or_come_with_an_encoding() -> None:
     assert body.grace_period is msgspec.UNSET
 
 
-async def test_an_expectation_is_met_before_the_body_is_read(port: int, service: FakeService) -> None:
-    from tests.unit.api.support import Wire, request
-
-    wire = await Wire.to(port)
+async def test_an_expectation_is_met_before_the_body_is_read(port: int, service: FakeService, connect: Connect) -> None:
+    wire = await connect(port)
     body = b'{"value":"v"}'
     whole = request("PUT", "/secret/a", {"Expect": "100-continue"}, body)
     await wire.send(whole[: -len(body)])
@@ -131,7 +132,6 @@ async def test_an_expectation_is_met_before_the_body_is_read(port: int, service:
     assert service.calls == []
     await wire.send(body)
     assert (await wire.reply()).status == 200
-    await wire.close()
 
 
 async def test_a_body_that_is_refused_is_not_asked_for(ask: Ask) -> None:

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from secretsd.api import bind, guards, start
+from secretsd.api import guards
 from secretsd.api.connections import Peer
 from secretsd.api.guards import GUARDS
-from tests.unit.api.conftest import Ask
-from tests.unit.api.support import FakeService, Wire, configured, request
+from tests.unit.api.conftest import Ask, Connect, Launch
+from tests.unit.api.support import FakeService, request
 
 OPEN = ("/healthz", "/metrics", "/openapi.json", "/keys", "/.well-known/jwks.json")
 PUT_BODY = b'{"value":"v"}'
@@ -135,16 +136,19 @@ async def test_other_hosts_are_foreign(ask: Ask, service: FakeService, host: str
     assert service.foreign == [("read", "host header")]
 
 
-async def test_a_missing_or_doubled_host_is_refused_on_tcp(ask: Ask) -> None:
+async def test_a_missing_or_doubled_host_is_refused_on_tcp(ask: Ask, port: int, connect: Connect) -> None:
     reply = await ask("GET", "/secret/a", host=None)
     assert (reply.status, reply.problem) == (400, "invalid-request")
+    wire = await connect(port)
+    await wire.send(b"GET /secret/a HTTP/1.0\r\nX-Jarvis-Client: backend\r\n\r\n")
+    assert (await wire.reply()).problem == "invalid-request"
     assert (await ask("GET", "/secret/a", {"Host": "localhost"})).status == 400
 
 
 async def test_the_unix_socket_is_exempt_from_the_host_rule_only(
-    server: Any, service: FakeService, socket_path: Path
+    server: Any, service: FakeService, socket_path: Path, connect: Connect
 ) -> None:
-    wire = await Wire.to_unix(socket_path)
+    wire = await connect(socket_path)
     await wire.send(request("GET", "/secret/a", host="evil.example"))
     assert (await wire.reply()).status == 200
     await wire.send(request("GET", "/secret/a", {"Origin": "null"}))
@@ -152,17 +156,15 @@ async def test_the_unix_socket_is_exempt_from_the_host_rule_only(
     await wire.send(b"GET /secret/a HTTP/1.0\r\nX-Jarvis-Client: backend\r\n\r\n")
     assert (await wire.reply()).status == 200
     assert {claims.peer for claims in service.claims} == {"unix"}
-    await wire.close()
 
 
-async def test_connections_prove_the_uid_of_their_owner(ask: Ask, service: FakeService, socket_path: Path) -> None:
-    import os
-
+async def test_connections_prove_the_uid_of_their_owner(
+    ask: Ask, service: FakeService, socket_path: Path, connect: Connect
+) -> None:
     await ask("GET", "/secret/a")
-    wire = await Wire.to_unix(socket_path)
+    wire = await connect(socket_path)
     await wire.send(request("GET", "/secret/a"))
     await wire.reply()
-    await wire.close()
     assert [(claims.peer, claims.peer_uid) for claims in service.claims] == [
         ("127.0.0.1", os.getuid()),
         ("unix", os.getuid()),
@@ -171,18 +173,15 @@ async def test_connections_prove_the_uid_of_their_owner(ask: Ask, service: FakeS
 
 @pytest.mark.parametrize(("deny", "status"), [("true", 403), ("false", 200)])
 async def test_peers_over_the_network_are_let_in_only_when_told(
-    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deny: str, status: int
+    service: FakeService, launch: Launch, monkeypatch: pytest.MonkeyPatch, deny: str, status: int, connect: Connect
 ) -> None:
     far = Peer(address="10.1.2.3", uid=None, unix=False, loopback=False)
     monkeypatch.setattr("secretsd.api.connections.peer_of", lambda _transport: far)
-    config = configured(tmp_path, security=f"deny_network_remote = {deny}")
-    server = await start(service, config, sockets=bind(config))
-    wire = await Wire.to(int(server.url.rpartition(":")[2]))
+    server = await launch(security=f"deny_network_remote = {deny}")
+    wire = await connect(int(server.url.rpartition(":")[2]))
     await wire.send(request("GET", "/secret/a"))
     assert (await wire.reply()).status == status
     assert service.foreign == ([("read", "network peer")] if deny == "true" else [])
-    await wire.close()
-    await server.drain(1.0)
 
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1/secret/a", "*", "/secret/a#b", "/secret/ü"])

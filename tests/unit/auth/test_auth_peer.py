@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,15 +24,17 @@ Look = Callable[[Any, Any], int | None]
 OTHER_UID = 4242
 
 CLIENT = """
-import socket, sys
-with socket.socket(int(sys.argv[1])) as client:
-    client.connect((sys.argv[2], int(sys.argv[3])))
+import os, socket, sys
+os.setuid(int(sys.argv[1]))
+with socket.socket(int(sys.argv[2])) as client:
+    client.connect((sys.argv[3], int(sys.argv[4])))
     sys.stdin.read()
 """
 UNIX_CLIENT = """
-import socket, sys
+import os, socket, sys
+os.setuid(int(sys.argv[1]))
 with socket.socket(socket.AF_UNIX) as client:
-    client.connect(sys.argv[1])
+    client.connect(sys.argv[2])
     sys.stdin.read()
 """
 
@@ -74,6 +78,12 @@ def connected(
     return stack.enter_context(accepted), client
 
 
+def as_another_user(stack: ExitStack, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Run `program`, which becomes OTHER_UID by itself: Python may lie where that user can't read."""
+    command = [sys.executable, "-I", "-c", program, str(OTHER_UID), *arguments]
+    return stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE))
+
+
 WAYS = [
     pytest.param(socket.AF_INET, "127.0.0.1", "127.0.0.1", id="IPv4"),
     pytest.param(socket.AF_INET6, "::1", "::1", id="IPv6"),
@@ -102,11 +112,7 @@ def test_the_clients_user_is_found_and_not_our_own(
     with ExitStack() as stack:
         server = listening(stack, family, host)
         arguments = [str(int(client_family)), client_host, str(server.getsockname()[1])]
-        process = stack.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-I", "-c", CLIENT, *arguments], stdin=subprocess.PIPE, user=OTHER_UID, cwd="/"
-            )
-        )
+        process = as_another_user(stack, CLIENT, *arguments)
         accepted = stack.enter_context(server.accept()[0])
         assert look(accepted.getsockname(), accepted.getpeername()) == OTHER_UID
         assert look(accepted.getpeername(), accepted.getsockname()) == 0  # the other way round it is ours
@@ -225,11 +231,7 @@ def test_another_user_at_a_unix_socket_is_told_apart(short_folder: Path) -> None
         path.chmod(0o666)
         server.listen()
         server.settimeout(10)
-        process = stack.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-I", "-c", UNIX_CLIENT, str(path)], stdin=subprocess.PIPE, user=OTHER_UID, cwd="/"
-            )
-        )
+        process = as_another_user(stack, UNIX_CLIENT, str(path))
         accepted = stack.enter_context(server.accept()[0])
         assert uid_of_unix_peer(accepted) == OTHER_UID
         process.communicate()
@@ -243,9 +245,6 @@ def test_a_tcp_socket_tells_no_user_by_itself() -> None:
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    import shutil
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix="peer-", dir="/tmp"))
     folder.chmod(0o755)
     yield folder

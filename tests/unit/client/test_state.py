@@ -163,6 +163,14 @@ def test_a_redelivered_event_has_no_effect_once_the_new_value_is_there(world):
     assert world.value == secret("kid-2")
 
 
+def test_events_out_of_order_leave_the_highest_generation_announced(world):
+    world.begin()
+    world.announce(8)
+    world.announce(7)
+    assert world.state.order("db").min_generation == 8
+    assert world.state.counts["repeated"] == 1
+
+
 def test_an_answer_that_has_not_reached_the_announced_generation_is_not_current(world):
     world.begin()
     world.announce(7)
@@ -262,9 +270,10 @@ def test_a_daemon_that_answers_less_than_it_announced_is_not_asked_faster_than_i
     asked = 0
     for _ in range(100):
         world.changes(5)
+        world.checkpoint(9)
         world.now += 0.2
         asked += world.due().changes
-    assert asked <= 3
+    assert asked <= 4
 
 
 def test_a_newer_session_asks_once_and_an_older_one_never(world):
@@ -447,6 +456,13 @@ def test_an_urgent_rotation_ends_the_grace_of_a_value_superseded_before(world):
     assert world.stand_in is None
 
 
+def test_a_grace_that_was_ended_early_ends_it_here_too(world):
+    world.begin()
+    world.announce(6)
+    world.announce(7, previous_kid=None, grace_until_ms=None)
+    assert world.stand_in is None
+
+
 def test_a_value_whose_state_alone_changed_stands_in(world):
     world.begin()
     world.announce(6, kid="kid-1", status="expiring", previous_kid=None, grace_until_ms=None)
@@ -575,6 +591,14 @@ def test_an_answer_from_before_another_epoch_was_entered_is_asked_for_again(worl
     late = Fetched(secret(), EPOCH, 5)
     assert world.state.fetched("db", late, sent_at=asked_at, now=world.now) is None
     assert world.value is None
+
+
+def test_changes_of_another_epoch_add_to_nothing_and_everything_is_asked_for(world):
+    world.begin()
+    world.changes(9, changed(9), epoch="epoch-two")
+    assert world.value is None
+    assert world.state.history.since is None
+    assert world.due().changes
 
 
 def test_clearing_the_cache_keeps_what_was_announced(world):

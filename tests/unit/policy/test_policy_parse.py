@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from secretsd.config import Config
 from secretsd.config import load as load_config
 from secretsd.errors import EXIT_CONFIG, PolicyError
 from secretsd.policy import TokenProof, UidProof, load, parse
+from secretsd.policy.rules import BUILT_IN
 
 OLD_INSTALLATION = """
 default_deny: true
@@ -290,3 +293,10 @@ def test_loading_names_the_file(tmp_path: Path, config: Config) -> None:
     with pytest.raises(PolicyError) as caught:
         load(path, config)
     assert str(path) in str(caught.value)
+
+
+def test_the_documentations_example_and_built_in_rules_are_true() -> None:
+    page = (Path(__file__).parents[3] / "docs/policy.md").read_text(encoding="utf-8")
+    example, built_in = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert parse(example.encode()).warnings == ()
+    assert parse(f"secrets:\n{textwrap.indent(built_in, '  ')}".encode()).rules == BUILT_IN * 2

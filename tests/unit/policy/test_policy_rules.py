@@ -110,7 +110,8 @@ def test_only_the_signing_key_rotates_by_itself_without_being_told() -> None:
 
 
 def test_owners_of_proofs_are_found() -> None:
-    text = f"clients: {{a: {{auth: [{{uid: 7}}, {{uid: 7}}]}}, b: {{auth: [{{uid: 7}}, {{token_sha256: '{'ab' * 32}'}}]}}}}"
+    token = f"{{token_sha256: '{'ab' * 32}'}}"
+    text = f"clients: {{a: {{auth: [{{uid: 7}}, {{uid: 7}}]}}, b: {{auth: [{{uid: 7}}, {token}]}}}}"
     policy = parse(text.encode())
     assert policy.uid_owners == {7: ("a", "b")}
     assert policy.token_owners == {b"\xab" * 32: ("b",)}

@@ -1,0 +1,124 @@
+"""audit: the log, without a daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+from secretsd_bus import VerifyKey
+
+from secretsd.audit.logfiles import find_files
+from secretsd.audit.verifier import ChainBroken, Report, verify_files
+from secretsd.cli.errors import Failed
+from secretsd.cli.options import Settings, json_option
+from secretsd.cli.output import counter, emit_json
+from secretsd.cli.terminal import printable, styled
+from secretsd.config import load
+from secretsd.errors import SecretsdError
+
+DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
+_BROKEN_HINT: Final = (
+    "from this line on nothing that the log says is proven; keep all of its files as they are, and compare with a "
+    "copy or with what the bus has heard"
+)
+
+
+@click.group
+def audit() -> None:
+    """Look after the audit log."""
+
+
+@audit.command
+@click.argument("files", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, metavar="[FILE]...")
+@click.option(
+    "--pubkey",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="JARVIS_SECRETS_PUBKEY",
+    show_envvar=True,
+    metavar="PEM",
+    help="The key that the log begins with. Default: audit.sign.pub beside the log; keep a copy elsewhere, for who "
+    "can write the log can write that too.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    metavar="FILE",
+    help="Where the log's path is looked up when no FILE is given.",
+)
+@json_option
+@click.pass_obj
+def verify(settings: Settings, files: tuple[Path, ...], pubkey: Path | None, config: Path) -> None:
+    """Verify chain and signatures of the audit log, rotated and compressed files too.
+
+    Without FILE: the log that the configuration names, with its rotated files. The first bad line is named, and the
+    exit status is 1.
+    """
+    paths = list(files) or _configured(config)
+    try:
+        with counter("verifying") as count:
+            report = verify_files(paths, None if pubkey is None else _key(pubkey), count)
+    except ChainBroken as broken:
+        if settings.as_json:
+            emit_json({"ok": False, "file": str(broken.path), "line": broken.line_number, "reason": broken.reason})
+        raise Failed(str(broken), hint=_BROKEN_HINT) from None
+    except SecretsdError as error:
+        raise Failed(str(error)) from None
+    except (OSError, EOFError) as error:
+        raise Failed(f"the log can't be read: {error}") from None
+    if settings.as_json:
+        emit_json(_as_json(report))
+    else:
+        _show(report)
+
+
+def _as_json(report: Report) -> dict[str, object]:
+    torn = None if report.torn is None else {"file": str(report.torn[0]), "line": report.torn[1]}
+    return {
+        "ok": True,
+        "files": [str(path) for path in report.files],
+        "lines": report.lines,
+        "first": report.first,
+        "last": report.last,
+        "head": report.head,
+        "starts_at_genesis": report.starts_at_genesis,
+        "torn": torn,
+    }
+
+
+def _show(report: Report) -> None:
+    done = styled("ok", "green")
+    if report.first is None:
+        click.echo(f"{done}: the log has no line yet")
+        return
+    click.echo(f"{done}: {report.lines} lines verified, sequence {report.first} to {report.last}, head {report.head}")
+    if not report.starts_at_genesis:
+        click.echo(f"lines before {report.first} are not in these files; the first that is vouches for their hash")
+    if report.torn is not None:
+        path, line = report.torn
+        click.echo(
+            printable(f"{path}, line {line}: unfinished, as after a crash; the daemon sets it aside when it starts")
+        )
+
+
+def _configured(config: Path) -> list[Path]:
+    try:
+        path = load(config).paths.audit_path
+        found = find_files(path)
+    except (SecretsdError, OSError) as error:
+        raise Failed(str(error), hint="name the log's files, or its configuration with --config") from None
+    if not found:
+        raise Failed(f"there is no audit log at {path}")
+    return found
+
+
+def _key(path: Path) -> VerifyKey:
+    try:
+        return VerifyKey.from_pem(path.read_bytes())
+    except OSError as error:
+        reason = error.strerror or "can't be read"
+    except ValueError as error:
+        reason = str(error)
+    raise Failed(f"the key {path}: {reason}", hint="give the log's first signing key with --pubkey")

@@ -1,0 +1,215 @@
+"""init: everything that a first start needs, and nothing that was there before touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from secretsd import files
+from secretsd.cli.errors import Failed
+from secretsd.cli.material import without_newline
+from secretsd.cli.options import Settings, json_option
+from secretsd.cli.output import emit_json
+from secretsd.cli.templates import NewClient, Setup, config_toml, policy_yaml
+from secretsd.cli.terminal import note
+from secretsd.config import Config, load
+from secretsd.errors import SecretsdError
+from secretsd.model import is_name
+from secretsd.policy import load as load_policy
+from secretsd.policy.names import is_pattern
+
+ADMIN: Final = "admin"
+_ALL_RIGHTS: Final = ("read", "write", "rotate", "delete", "audit")
+_TOKEN_BYTES: Final = 32
+
+
+class _Client(click.ParamType[NewClient]):
+    """`NAME`, or `NAME=GLOB,GLOB` with what it may read."""
+
+    name = "client"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NewClient:
+        name, _, patterns = str(value).partition("=")
+        allow = tuple(filter(None, patterns.split(",")))
+        if not is_name(name) or name == "secretsd":
+            self.fail(f"{name!r} can't be a client's name: letters, digits, dot, underscore, hyphen", param, ctx)
+        if name == ADMIN:
+            self.fail("admin is always made, and may do everything", param, ctx)
+        wrong = next((pattern for pattern in allow if not is_pattern(pattern)), None)
+        if wrong is not None:
+            self.fail(f"no secret's name matches {wrong!r}", param, ctx)
+        return NewClient(name, allow, ("read",))
+
+
+@click.command
+@click.option(
+    "--config-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("/etc/jarvis-secretsd"),
+    show_default=True,
+    metavar="DIR",
+    help="Where config.toml and policy.yaml go.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("/opt/jarvis"),
+    show_default=True,
+    metavar="DIR",
+    help="Where secrets/ (vault and master key) and audit/ go.",
+)
+@click.option("--bind", default="127.0.0.1:8081", show_default=True, metavar="ADDR:PORT", help="Where HTTP is served.")
+@click.option("--bus-url", default="mqtt://127.0.0.1:1883", show_default=True, metavar="URL", help="The MQTT broker.")
+@click.option("--no-bus", is_flag=True, help="Without a broker.")
+@click.option(
+    "--client",
+    "clients",
+    type=_Client(),
+    multiple=True,
+    metavar="NAME[=GLOB,...]",
+    help="A client, and the secrets that it may read; may be repeated. `admin`, who may do everything, is always made.",
+)
+@click.option(
+    "--token-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write each client's token to DIR/NAME.token, mode 0600, instead of printing it.",
+)
+@click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Wrap the master key under the passphrase in FILE; the daemon needs it at each start.",
+)
+@json_option
+@click.pass_obj
+def init(
+    settings: Settings,
+    config_dir: Path,
+    state_dir: Path,
+    bind: str,
+    bus_url: str,
+    clients: tuple[NewClient, ...],
+    token_dir: Path | None,
+    passphrase_file: Path | None,
+    *,
+    no_bus: bool,
+) -> None:
+    """Write a configuration, a policy and an empty vault, and make each client a token.
+
+    A token is shown this once (or written to --token-dir): the policy keeps only its SHA-256. Nothing that exists
+    is overwritten.
+    """
+    setup = Setup(config_dir.absolute(), state_dir.absolute(), bind, None if no_bus else bus_url)
+    everyone = [NewClient(ADMIN, ("*",), _ALL_RIGHTS), *clients]
+    if len({one.name for one in everyone}) < len(everyone):
+        raise click.UsageError("a client is named twice")
+    passphrase = None if passphrase_file is None else _passphrase(passphrase_file)
+    tokens = {one.name: secrets.token_urlsafe(_TOKEN_BYTES) for one in everyone}
+    token_files = {} if token_dir is None else {name: token_dir.absolute() / f"{name}.token" for name in tokens}
+    _refuse_existing([*_targets(setup), *token_files.values()])
+    try:
+        with _undone_on_failure() as made:
+            _write(setup.policy, policy_yaml(everyone, tokens), made)
+            _write(setup.config, config_toml(setup), made)
+            config = load(setup.config, environ={})
+            load_policy(setup.policy, config)
+            for name, path in token_files.items():
+                _write(path, tokens[name] + "\n", made)
+            _create_state(config, passphrase)
+    except (SecretsdError, OSError) as error:
+        raise Failed(f"nothing was set up: {error}") from None
+    _report(settings, setup, tokens, token_files, passphrase_file)
+
+
+def _create_state(config: Config, passphrase: bytes | None) -> None:
+    from secretsd.daemon.firststart import create_state  # noqa: PLC0415 — brings the vault's machinery with it
+
+    create_state(config, passphrase)
+
+
+def _targets(setup: Setup) -> list[Path]:
+    state = setup.state_dir
+    return [
+        setup.config,
+        setup.policy,
+        *(state / "secrets" / name for name in ("master.key", "vault.json")),
+        *(state / "audit" / name for name in ("audit.jsonl", "audit.sign.key", "audit.sign.pub")),
+    ]
+
+
+def _refuse_existing(paths: Sequence[Path]) -> None:
+    existing = [str(path) for path in paths if os.path.lexists(path)]
+    if existing:
+        raise Failed(
+            f"nothing was set up, for this exists: {', '.join(existing)}",
+            hint="init never overwrites; choose other folders, or move these away if they are really not needed",
+        )
+
+
+def _passphrase(path: Path) -> bytes:
+    try:
+        data = without_newline(files.read_private(path))
+    except files.ReadableByOthers as error:
+        raise Failed(str(error)) from None
+    except OSError as error:
+        raise Failed(f"{path} can't be read: {error.strerror}") from None
+    if not data:
+        raise Failed(f"{path} is empty; a passphrase isn't")
+    return data
+
+
+@contextlib.contextmanager
+def _undone_on_failure() -> Iterator[list[Path]]:
+    """Give a list for the files that were made; when the body fails they are taken away again."""
+    made: list[Path] = []
+    try:
+        yield made
+    except BaseException:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise
+
+
+def _write(path: Path, text: str, made: list[Path]) -> None:
+    """Make a file, 0600, in a folder, 0700 if it is made too. Raises OSError, for one that is there meanwhile too."""
+    files.make_folder(path.parent)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, files.PRIVATE_FILE)
+    made.append(path)
+    try:
+        files.write_all(descriptor, text.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    files.sync_folder(path.parent)
+
+
+def _report(
+    settings: Settings, setup: Setup, tokens: dict[str, str], token_files: dict[str, Path], passphrase_file: Path | None
+) -> None:
+    if settings.as_json:
+        shown = {"token_files": {name: str(path) for name, path in token_files.items()}}
+        emit_json(
+            {
+                "config": str(setup.config),
+                "policy": str(setup.policy),
+                "state_dir": str(setup.state_dir),
+                **(shown if token_files else {"tokens": tokens}),
+            }
+        )
+        return
+    note(f"wrote {setup.config}, {setup.policy} and an empty vault in {setup.state_dir}")
+    for name, token in tokens.items():
+        click.echo(f"{name} {token_files.get(name, token)}")
+    if not token_files:
+        note("these tokens are not shown again: give each to its client as JARVIS_CLIENT_TOKEN_FILE (mode 0600)")
+    if passphrase_file is not None:
+        note(f"the daemon needs the passphrase at each start: SECRETSD_PASSPHRASE_FILE={passphrase_file.absolute()}")
+    note(f"start it: jarvis-secretsd --config {setup.config}")

@@ -1,0 +1,258 @@
+"""As much of the daemon as secretsctl talks to, in a thread: SPEC's answers from a dictionary."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+from secretsd_bus import SigningKey
+
+NEVER = "9999-12-31T23:59:59.999Z"
+EPOCH = "epoch-1"
+
+
+@dataclass
+class Seen:
+    """A request as it came in."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass
+class Held:
+    """A secret: its values by version, and what GET /secrets says of it."""
+
+    values: dict[int, tuple[str, str]] = field(default_factory=dict)
+    version: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class FakeDaemon:
+    """Serves until the context is left. `refusals` maps "METHOD /path" to problems that are given first, in order."""
+
+    def __init__(self, *, tokens: dict[str, str] | None = None, unix: Path | None = None) -> None:
+        self.secrets: dict[str, Held] = {}
+        self.hidden: set[str] = set()
+        """Names that exist and that the caller may not read."""
+        self.seen: list[Seen] = []
+        self.refusals: dict[str, list[tuple[int, str]]] = {}
+        self.health: dict[str, Any] = {
+            "status": "ok",
+            "version": "0.1.0",
+            "uptime_secs": 7384,
+            "secrets_count": 2,
+            "bus": "connected",
+            "clock": "ok",
+            "reason": None,
+        }
+        self.bus: dict[str, str] | None = None
+        self.key = SigningKey.generate()
+        self.corrupt = False
+        """Whether a value is not kept as it is sent."""
+        self.on_request: Callable[[Seen], None] = lambda seen: None
+        self.url = ""
+        self._tokens = tokens or {}
+        self._unix = unix
+        self._generation = 7
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    # What tests plant and look up
+
+    def plant(self, name: str, value: str, *, encoding: str = "utf-8", **facts: Any) -> Held:
+        """Put a secret into the vault, or a new version of it."""
+        held = self.secrets.setdefault(name, Held())
+        held.version += 1
+        held.values[held.version] = (value, encoding)
+        held.facts |= facts
+        return held
+
+    def value(self, name: str) -> str:
+        """Return the current value."""
+        held = self.secrets[name]
+        return held.values[held.version][0]
+
+    def kid(self, name: str, version: int | None = None) -> str:
+        """Return a version's kid."""
+        held = self.secrets[name]
+        return hashlib.sha256(f"{name} {version or held.version}".encode()).hexdigest()[:24]
+
+    def calls(self, method: str, path: str = "") -> list[Seen]:
+        """Return the requests of that kind, in order."""
+        return [one for one in self.seen if one.method == method and one.path.startswith(path)]
+
+    # The server
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        runner = web.ServerRunner(web.Server(self._handle, access_log=None))
+        self._loop.run_until_complete(self._open(runner))
+        self._ready.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        self._loop.close()
+
+    async def _open(self, runner: web.ServerRunner) -> None:
+        await runner.setup()
+        if self._unix is not None:
+            await web.UnixSite(runner, str(self._unix)).start()
+            self.url = f"unix://{self._unix}"
+            return
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        text = await request.text()
+        seen = Seen(request.method, request.path_qs, dict(request.headers), json.loads(text) if text else None)
+        self.seen.append(seen)
+        self.on_request(seen)
+        queued = self.refusals.get(f"{request.method} {request.path}", [])
+        if queued:
+            status, slug = queued.pop(0)
+            return _problem(status, slug)
+        if request.path not in {"/healthz", "/keys"}:
+            client = request.headers.get("X-Jarvis-Client")
+            if client is None:
+                return _problem(401, "missing-client")
+            if self._tokens and request.headers.get("Authorization") != f"Bearer {self._tokens.get(client)}":
+                return _problem(401, "bad-credential")
+        parts = request.path.strip("/").split("/")
+        answer = getattr(self, f"_{request.method.lower()}_{parts[0]}", None)
+        if answer is None:
+            return _problem(404, "not-found")
+        made: web.Response = answer(request, parts[1:], seen.body)
+        made.headers["Vault-Generation"] = f"{EPOCH}:{self._generation}"
+        return made
+
+    def _get_healthz(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        return web.json_response(self.health, status=200 if self.health["status"] == "ok" else 503)
+
+    def _get_keys(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        return web.json_response({"keys": [self.key.public.to_jwk()]})
+
+    def _get_bus(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        return _problem(404, "not-found") if self.bus is None else web.json_response(self.bus)
+
+    def _get_secrets(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        readable = [name for name in self.secrets if name not in self.hidden]
+        return web.json_response({"secrets": [self._metadata(name) for name in readable]})
+
+    def _get_secret(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        name = rest[0]
+        if name in self.hidden:
+            return _problem(403, "forbidden")
+        if name not in self.secrets:
+            return _problem(404, "not-found")
+        held = self.secrets[name]
+        asked = request.query.get("version", "")
+        kid = request.query.get("kid")
+        version = held.version
+        if kid is not None:
+            version = next((one for one in held.values if self.kid(name, one) == kid), 0)
+        elif asked:
+            version = held.version - 1 if asked == "previous" else int(asked)
+        if version not in held.values:
+            return _problem(404, "version-not-found")
+        value, encoding = held.values[version]
+        return web.json_response({**self._metadata(name), "value": value, "encoding": encoding})
+
+    def _post_secret(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        if rest:
+            return self._restored(rest[0], body)
+        if body["name"] in self.secrets:
+            return _problem(409, "exists")
+        self._store(body["name"], body)
+        if "type" in body:
+            self.secrets[body["name"]].facts["type"] = body["type"]
+        return web.json_response(self._metadata(body["name"]), status=201)
+
+    def _put_secret(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        name = rest[0]
+        if name not in self.secrets:
+            return _problem(404, "not-found")
+        wanted = request.headers.get("If-Match")
+        if wanted is not None and wanted != f'"{self.kid(name)}"':
+            return _problem(412, "precondition-failed")
+        self._store(name, body)
+        return web.json_response(self._metadata(name))
+
+    def _post_rotate(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        if any(name not in self.secrets for name in body["names"]):
+            return _problem(404, "not-found")
+        for name in body["names"]:
+            value = body.get("values", {}).get(name, f"generated {name}")
+            self._store(name, value if isinstance(value, dict) else {"value": value})
+        return web.json_response({"rotated": [self._metadata(name) for name in body["names"]]})
+
+    def _restored(self, name: str, body: Any) -> web.Response:
+        held = self.secrets[name]
+        if body["version"] not in held.values:
+            return _problem(404, "version-not-found")
+        self.plant(name, *held.values[body["version"]][:1])
+        return web.json_response(self._metadata(name))
+
+    def _delete_secret(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        if self.secrets.pop(rest[0], None) is None:
+            return _problem(404, "not-found")
+        return web.Response(status=204)
+
+    def _store(self, name: str, body: dict[str, Any]) -> None:
+        value = body.get("value", f"generated {name}")
+        self._generation += 1
+        self.plant(name, value + "x" if self.corrupt else value, encoding=body.get("encoding", "utf-8"))
+
+    def _metadata(self, name: str) -> dict[str, Any]:
+        held = self.secrets[name]
+        previous = None
+        if held.version - 1 in held.values:
+            kid = self.kid(name, held.version - 1)
+            previous = {"version": held.version - 1, "kid": kid, "grace_until": "2031-01-15T00:00:00.000Z"}
+        return {
+            "name": name,
+            "version": held.version,
+            "kid": self.kid(name),
+            "type": "external",
+            "status": "active",
+            "rotation": "manual",
+            "created_at": "2026-11-01T00:00:00.000Z",
+            "expires_at": NEVER,
+            "previous": previous,
+            "generation": self._generation,
+            **held.facts,
+        }
+
+
+def _problem(status: int, slug: str) -> web.Response:
+    details = {
+        "type": slug,
+        "title": slug,
+        "status": status,
+        "detail": f"Do something about {slug}.",
+        "request_id": "r1",
+    }
+    return web.json_response(
+        details, status=status, content_type="application/problem+json", headers={"Retry-After": "0"}
+    )
