@@ -11,7 +11,7 @@ SETUP := tools/environment
 DISTRIBUTIONS := pyproject.toml bus/pyproject.toml clients/python/pyproject.toml
 
 # `make run` needs a broker: Mosquitto, the one that you name, or else amqtt from PyPI.
-HAVE_BROKER := $(BUS_URL)$(if $(filter amqtt,$(BROKER)),,$(shell command -v mosquitto))
+HAVE_BROKER := $(BUS_URL)$(if $(filter amqtt,$(BROKER)),,$(shell PATH="$$PATH:/usr/local/sbin:/usr/sbin" command -v mosquitto))
 RUN_KIND := $(if $(HAVE_BROKER),run,tryout)
 
 .DEFAULT_GOAL := help

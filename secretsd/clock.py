@@ -55,8 +55,8 @@ class ClockGuard:
         ahead = self._clock.now_ms() - last_line_ms
         if (ahead > DAY_MS or ahead < -JUMP_MS) and not self._synchronised():
             self.doubt = (
-                f"the clock is {abs(ahead) // 60_000} minutes {'past' if ahead > 0 else 'before'} the last audit line and "
-                "not synchronised: start NTP; scheduled rotations wait"
+                f"the clock is {abs(ahead) // 60_000} min {'past' if ahead > 0 else 'before'} the last audit line and "
+                "not synchronised: start NTP; nothing scheduled happens"
             )
 
     def check(self) -> bool:

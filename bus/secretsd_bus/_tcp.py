@@ -16,6 +16,17 @@ LINGER_SECS: Final = 1.0
 """How long a closed connection waits for the broker to close its half."""
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails, which paho leaves to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 def tls_context(settings: BusSettings) -> ssl.SSLContext | None:
     """Return the context for an `mqtts://` URL, None for a plain one. Reads files: it blocks.
 
@@ -26,6 +37,7 @@ def tls_context(settings: BusSettings) -> ssl.SSLContext | None:
         return None
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
+        context.sslsocket_class = _TlsSocket
         if settings.cert_file is not None:
             context.load_cert_chain(settings.cert_file, settings.key_file)
     except OSError as error:

@@ -40,12 +40,13 @@ class LineFile:
                     return
                 stands_elsewhere = True
                 self.reopen()
-            raise OSError(0, "the file was moved away again and again")
+            failure = "it was moved away again and again"
         except OSError as error:
-            self._give_up(keep=stands_elsewhere)
-            if stands_elsewhere:
-                self._owed = data
-            raise AuditWriteError(f"can't write {self.path}: {error.strerror}", kept=stands_elsewhere) from error
+            failure = error.strerror or "no reason given"
+        self._give_up(keep=stands_elsewhere)
+        if stands_elsewhere:
+            self._owed = data
+        raise AuditWriteError(f"can't write {self.path}: {failure}", kept=stands_elsewhere)
 
     def reopen(self) -> None:
         """Let go of the file; the next batch goes to what the path is then."""
@@ -87,7 +88,7 @@ class LineFile:
     def _is_at_path(self) -> bool:
         assert self._descriptor is not None  # noqa: S101 — _write has just opened it
         try:
-            there = os.stat(self.path, follow_symlinks=False)
+            there = self.path.lstat()
         except FileNotFoundError:
             return False
         here = os.fstat(self._descriptor)

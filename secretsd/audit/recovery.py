@@ -103,7 +103,7 @@ def _lines_since(path: Path, sequence: int, head: str, newest: int, ring: KeyRin
         if place.number == sequence:
             if line_hash(line) != head:
                 raise VaultError(
-                    f"line {sequence} of {path} is not the one that the vault knows: log and vault are not of one time. "
+                    f"line {sequence} of {path} is not the one that the vault knows: the two are not of one time. "
                     "Restore both from one backup, then run `secretsctl vault accept-rollback`"
                 )
             continue

@@ -81,10 +81,7 @@ def decode(data: bytes, path: Path, passphrase: Sensitive | None) -> Sensitive:
     document = _parse(data, path)
     try:
         key = b64url_decode(document.key)
-        if document.protection == "none":
-            opened = key
-        else:
-            opened = _unwrap(document, key, path, passphrase)
+        opened = key if document.protection == "none" else _unwrap(document, key, path, passphrase)
     except ValueError as error:
         raise _damaged(path) from error
     if len(opened) != KEY_BYTES:

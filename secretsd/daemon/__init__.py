@@ -66,8 +66,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="jarvis-secretsd",
         description="Serves secrets to the clients that the policy allows them to, and says over MQTT what changed.",
-        epilog="Signals: HUP takes up policy, log and certificates anew; TERM ends in order. Exit status: 0 after TERM, "
-        "69 a socket can't be had, 75 another daemon has the vault, 78 bad configuration, policy, key or vault.",
+        epilog="Signals: HUP takes up policy, log and certificates anew, TERM ends in order. Exit: 0 after TERM, "
+        "69 no socket, 75 another daemon has the vault, 78 bad configuration, policy, key or vault.",
     )
     parser.add_argument(
         "--config",

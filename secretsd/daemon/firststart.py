@@ -48,9 +48,7 @@ class StateFiles:
             try:
                 files.make_folder(folder)
             except OSError as error:
-                raise StartupError(
-                    f"can't make the folder {folder}: {error.strerror}; make it for the daemon's user"
-                ) from error
+                raise StartupError(f"can't make the folder {folder}: {error.strerror}; make it yourself") from error
 
 
 def is_first_start(state: StateFiles) -> bool:
@@ -66,8 +64,8 @@ def is_first_start(state: StateFiles) -> bool:
     if missing:
         there = ", ".join(str(path) for path, is_there in present.items() if is_there)
         raise VaultError(
-            f"{' and '.join(missing)} missing, but {there} exists: is a volume not mounted? Put the missing file back from "
-            "its backup; for a new vault move the others away"
+            f"{' and '.join(missing)} missing, but {there} exists: is a volume not mounted? Put the missing file "
+            "back from its backup; for a new vault move the others away"
         )
     return False
 

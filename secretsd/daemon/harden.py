@@ -19,9 +19,13 @@ _LOCKED_MOST: Final = 512 * 1024 * 1024
 
 
 def harden() -> None:
-    """No core dumps, no ptrace by the same user, no new privileges, private files, memory kept out of swap."""
+    """No core dumps, no ptrace by the same user, no new privileges, private files, memory kept out of swap.
+
+    And as many descriptors as the limits allow, since each connection is one.
+    """
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _raise_open_files()
     libc = ctypes.CDLL(None, use_errno=True)
     for what, option, value in (
         ("core dumps and ptrace", _PR_SET_DUMPABLE, 0),
@@ -32,8 +36,14 @@ def harden() -> None:
     _lock_memory(libc)
 
 
+def _raise_open_files() -> None:
+    """Take as many descriptors as we may have: each waiting client is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _lock_memory(libc: ctypes.CDLL) -> None:
-    """Lock pages as they are touched, where the limit leaves room to grow: a lock that then fails would end the daemon."""
+    """Lock pages as they are touched, where the limit leaves room: a lock that fails later would end the daemon."""
     soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if soft != resource.RLIM_INFINITY and soft < _LOCKED_MOST and os.geteuid() != 0:
         if hard == resource.RLIM_INFINITY or hard >= _LOCKED_MOST:

@@ -102,14 +102,14 @@ def _check_vault_reaches(state: StateFiles, document: Document, named: Sequence[
         epoch, generation = event.data.get("epoch"), event.data.get("generation")
         if epoch not in known:
             raise VaultError(
-                f"{state.vault} is older than the audit log: line {event.sequence} is of an epoch that the vault doesn't know. "
+                f"{state.vault} is older than the audit log: line {event.sequence} is of an epoch unknown to it. "
                 "Restore the newer vault.json; if it is lost, run `secretsctl vault accept-rollback`"
             )
         if epoch == document.epoch and isinstance(generation, int) and generation > document.generation:
             newest = max(e.data["generation"] for e in named if e.data.get("epoch") == document.epoch)
             raise VaultError(
-                f"{state.vault} is older than the audit log: it is at generation {document.generation} and the log tells of "
-                f"{newest}, {newest - document.generation} commits more. Restore the newer vault.json; if it is lost, run "
+                f"{state.vault} is older than the audit log: it is at generation {document.generation} and the "
+                f"log at {newest}, {newest - document.generation} commits more. Restore the newer one; if it is lost, run "
                 "`secretsctl vault accept-rollback`"
             )
 

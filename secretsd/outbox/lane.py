@@ -74,9 +74,9 @@ class Lane:
         return len(self._flying)
 
     @property
-    def has_room(self) -> bool:
-        """Whether more lines may be looked at."""
-        return len(self._ready) < READY_MOST
+    def wants_lines(self) -> bool:
+        """Whether everything looked at is on its way, so that the lane has to be read on for."""
+        return not self._ready
 
     def rewind(self, sequence: int) -> None:
         """Begin again after `sequence`; everything behind it is owed."""
@@ -93,7 +93,7 @@ class Lane:
         Otherwise they are left to be read from the log later.
         """
         for line in lines:
-            if line.sequence == self.seen + 1 and self.has_room:
+            if line.sequence == self.seen + 1 and len(self._ready) < READY_MOST:
                 self.add(line)
 
     def add(self, line: Line) -> None:

@@ -100,9 +100,8 @@ def _read_key(value: Sensitive) -> tuple[Ed25519PrivateKey, KeyForm]:
             if b64url_encode(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)) == jwk.x:
                 return key, "jwk"
         else:
-            seed = base64.b64decode(
-                data.translate(bytes.maketrans(b"-_", b"+/")) + b"=" * (-len(data) % 4), validate=True
-            )
+            padded = data.translate(bytes.maketrans(b"-_", b"+/")) + b"=" * (-len(data) % 4)
+            seed = base64.b64decode(padded, validate=True)
             if len(seed) == KEY_BYTES:
                 return Ed25519PrivateKey.from_private_bytes(seed), "base64"
     except (
@@ -118,8 +117,8 @@ def _read_key(value: Sensitive) -> tuple[Ed25519PrivateKey, KeyForm]:
 
 
 _KEY_FORMS: Final = (
-    "a jwt_signing_key is an Ed25519 private key: PKCS#8 PEM without a passphrase, base64 of 32 bytes, or a JWK of kty OKP, "
-    "crv Ed25519; for another kind of key choose another name or type"
+    "a jwt_signing_key is an Ed25519 private key: PKCS#8 PEM without a passphrase, base64 of 32 bytes, or a JWK of kty OKP "
+    "and crv Ed25519; for another kind of key choose another name or type"
 )
 
 

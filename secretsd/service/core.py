@@ -25,13 +25,18 @@ BusStatus = Literal["connected", "disconnected", "denied", "disabled"]
 class BusState(Protocol):
     """What the service has to know of the bus."""
 
-    status: BusStatus
-    session: int
+    @property
+    def status(self) -> BusStatus:
+        """Whether the broker takes what is published."""
+
+    @property
+    def session(self) -> int:
+        """The number of the broker connection."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class NoBus:
-    """The bus that isn't there, and the one that isn't there yet."""
+    """The bus that isn't there."""
 
     status: BusStatus = "disabled"
     session: int = 0

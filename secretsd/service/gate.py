@@ -64,7 +64,7 @@ class Gate:
             raise
 
     async def authorise(self, caller: Caller, capability: Capability, action: Action, name: str | None = None) -> None:
-        """Return when the policy allows it. Raises Problem `forbidden`, the same for names that exist and that don't."""
+        """Return when the policy allows it. Raises Problem `forbidden`, alike for names that exist and that don't."""
         if self.policy.may(caller.client, capability, name):
             return
         document = self._document()

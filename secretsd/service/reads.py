@@ -94,7 +94,7 @@ class Reads:
     async def audit_lines(
         self, caller: Caller, *, after: int | None, since_ms: int | None, limit: int
     ) -> Answered[bytes]:
-        """Return up to `limit` signed lines after a sequence or a time, each with its newline. Raises `history-gone`."""
+        """Return up to `limit` signed lines after a sequence or a time, newlines included. Raises `history-gone`."""
         core = self._core
         core.serving()
         await core.gate.authorise(caller, "audit", "audit")

@@ -78,7 +78,7 @@ class Writes:
     async def update(
         self, caller: Caller, name: str, body: PutSecret, *, if_match: str | None, idempotency_key: str | None
     ) -> Answered[Metadata]:
-        """Make a new version of a given value; `if_match` is the kid that must be current, `*` any. Raises `not-found`."""
+        """Make a new version of a given value; `if_match` is the kid that must be current. Raises `not-found`."""
         core = self._core
         core.serving()
         await core.gate.authorise(caller, "write", "update", name)

@@ -27,7 +27,7 @@ class Value(Struct, frozen=True, forbid_unknown_fields=True):
     """A document's part; an unknown member means a newer format or an edit, and is refused."""
 
 
-class VersionRecord(Value):
+class VersionRecord(Value, frozen=True):
     """One version of a secret, sealed. `grace_until` is None while it is the current one."""
 
     version: int
@@ -39,7 +39,7 @@ class VersionRecord(Value):
     grace_until: int | None = None
 
 
-class Wishes(Value):
+class Wishes(Value, frozen=True):
     """What the request that made the secret asked for; the policy's rule beats it. Periods in ms, -1 is never."""
 
     rotation: Rotation | None = None
@@ -47,7 +47,7 @@ class Wishes(Value):
     grace_ms: int | None = None
 
 
-class SecretRecord(Value):
+class SecretRecord(Value, frozen=True):
     """A secret: its settings as decided at `generation`, and its versions, newest first. Instants in ms.
 
     `announced` counts the thresholds before expiry that were announced for the current version.
@@ -75,7 +75,7 @@ class SecretRecord(Value):
         return self.versions[1:]
 
 
-class Tombstone(Value):
+class Tombstone(Value, frozen=True):
     """What stays of a deleted name: a new secret of that name continues its versions."""
 
     version: int
@@ -85,7 +85,7 @@ class Tombstone(Value):
     generation: int
 
 
-class AuditMark(Value):
+class AuditMark(Value, frozen=True):
     """How far the audit log was durable when the commit was made."""
 
     log_id: str
@@ -93,14 +93,14 @@ class AuditMark(Value):
     head: str
 
 
-class PolicyMark(Value):
+class PolicyMark(Value, frozen=True):
     """The policy in force, and since which generation."""
 
     sha256: str
     generation: int
 
 
-class OwedLine(Value):
+class OwedLine(Value, frozen=True):
     """An event of a commit whose line is not known to be durable; its key is epoch, generation and place."""
 
     type: str
@@ -108,14 +108,14 @@ class OwedLine(Value):
     data: dict[str, Any]
 
 
-class PastEpoch(Value):
+class PastEpoch(Value, frozen=True):
     """An epoch that was ended by knowingly accepting an older state."""
 
     epoch: str
     generation: int
 
 
-class Receipt(Value):
+class Receipt(Value, frozen=True):
     """An answered change with an Idempotency-Key: both are keyed digests, neither can be turned back."""
 
     key: str
@@ -124,7 +124,7 @@ class Receipt(Value):
     at: int
 
 
-class Document(Value):
+class Document(Value, frozen=True):
     """The whole vault as of one generation of one epoch."""
 
     vault_id: str
@@ -145,7 +145,7 @@ class Document(Value):
         return f"{self.epoch}:{self.generation}"
 
 
-class _Stored(Value):
+class _Stored(Value, frozen=True):
     """The document as it lies in the file."""
 
     vault_id: str

@@ -30,7 +30,7 @@ class Lock:
         except OSError as error:
             os.close(self._descriptor)
             raise VaultLocked(
-                f"another secretsd works on this vault (it holds {path}): stop it first, or give this one a vault of its own"
+                f"another secretsd works on this vault (it holds {path}): stop it, or give this one a vault of its own"
             ) from error
 
     def release(self) -> None:

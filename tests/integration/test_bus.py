@@ -347,7 +347,7 @@ def test_what_is_owed_too_long_is_named_in_a_gap_instead(prefix: str, new_daemon
         own.kill()
         daemon.wait_bus("disconnected")
         daemon.api.create("x", "v")
-        old = [line for line in daemon.lines() if line["type"].endswith("secret.created")][0]
+        old = daemon.events("secret.created")[0]
         over = datetime.fromisoformat(old["time"]) + timedelta(seconds=2)
         eventually(lambda: datetime.now(UTC) > over, "the event is too old")
         own.start()

@@ -407,6 +407,15 @@ def test_a_master_key_is_wrapped_under_a_passphrase(new_daemon: New, passphrase:
     assert daemon.api.value("x") == "v"
 
 
+def test_a_systemd_credential_is_a_passphrase_too(new_daemon: New, passphrase: Path) -> None:
+    folder = passphrase.parent / "credentials"
+    folder.mkdir(0o700)
+    daemon = new_daemon(env={"CREDENTIALS_DIRECTORY": str(folder)})
+    passphrase.rename(folder / "secretsd-passphrase")
+    daemon.start()
+    assert b"argon2id" in daemon.master_key_path.read_bytes().lower()
+
+
 def test_a_wrong_passphrase_is_refused(new_daemon: New, passphrase: Path) -> None:
     daemon = new_daemon(env={"SECRETSD_PASSPHRASE_FILE": str(passphrase)}).start()
     daemon.terminate()

@@ -8,6 +8,8 @@ import os
 import secrets
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,12 +49,26 @@ needs_root = pytest.mark.skipif(
 )
 
 
+FAILURES_AT_EASE = 1
+
+
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[Daemon]:
-    with Daemon(policy=POLICY) as running:
-        running.directory.chmod(0o755)
-        running.api.create("x", "v")
-        yield running
+def daemons() -> Iterator[list[Daemon]]:
+    """The daemons of this module, the newest last."""
+    started: list[Daemon] = []
+    yield started
+    for daemon in started:
+        daemon.close()
+
+
+@pytest.fixture
+def daemon(daemons: list[Daemon]) -> Daemon:
+    """A daemon that few have failed with yet: guessing is slow, and these tests would wait for nothing else."""
+    if not daemons or len(daemons[-1].events("access.failed")) > FAILURES_AT_EASE:
+        daemons.append(Daemon(policy=POLICY).start())
+        daemons[-1].directory.chmod(0o755)
+        daemons[-1].api.create("x", "v")
+    return daemons[-1]
 
 
 def last_access(daemon: Daemon) -> Any:
@@ -302,3 +318,30 @@ def test_a_denied_access_is_on_record_with_a_name_only_if_it_exists(
 
 def test_the_log_of_all_this_verifies(daemon: Daemon) -> None:
     assert len(daemon.verified_log()) == len(daemon.lines())
+
+
+# Guessing
+
+
+def test_guessing_is_slow_and_others_do_not_wait(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon(policy=POLICY).start()
+    for number in range(7):
+        daemon.api.as_("tina", f"guess-{number}").get("/secrets").refused(401, "bad-credential")
+    guess = threading.Thread(target=daemon.api.as_("tina", "guess").get, args=("/secrets",))
+    guess.start()
+    started = time.monotonic()
+    while guess.is_alive():
+        assert daemon.api.get("/healthz").status == 200
+        assert daemon.api.as_("admin").get("/secrets").status == 200
+    assert time.monotonic() - started > 0.2
+    guess.join()
+
+
+def test_a_storm_of_refusals_is_counted_and_not_written_line_by_line(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon().start()
+    for _ in range(200):
+        daemon.api.as_("backend").get("/secret/other").refused(403, "forbidden")
+    daemon.terminate()
+    denied = daemon.events("access.denied")
+    assert len(denied) < 50
+    assert sum(event["data"]["count"] for event in denied) == 200

@@ -19,7 +19,7 @@ import yaml
 from secretsd_bus import Event, KeyRing
 
 from tests.support import log as audit_log
-from tests.support.http import Api, tcp, unix
+from tests.support.http import Api, tcp, tls, unix
 from tests.support.tap import Tap
 from tests.support.waiting import eventually, free_port
 
@@ -72,6 +72,7 @@ class Daemon:
         self.env = dict(env or {})
         self.wrap = list(wrap)
         self.process: subprocess.Popen[bytes] | None = None
+        self.authority: Path | None = None
         self.config_path = self.directory / "config.toml"
         self.policy_path = self.directory / "policy.yaml"
         self.socket_path = self.directory / "s.sock"
@@ -219,8 +220,8 @@ class Daemon:
 
     @property
     def api(self) -> Api:
-        """Its HTTP on TCP, as `admin`."""
-        return tcp(self.port)
+        """Its HTTP on TCP, as `admin`; over TLS where `authority` is set."""
+        return tcp(self.port) if self.authority is None else tls(self.port, self.authority)
 
     @property
     def unix_api(self) -> Api:

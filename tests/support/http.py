@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -184,6 +185,14 @@ class Api:
 def tcp(port: int, host: str = "127.0.0.1", **identity: Any) -> Api:
     """Return the daemon on a TCP port, seen by `client="admin"` unless told otherwise."""
     return Api(lambda: http.client.HTTPConnection(host, port, timeout=PATIENCE_SECS), **identity)
+
+
+def tls(port: int, authority: Path, **identity: Any) -> Api:
+    """Return the daemon on a TCP port that speaks TLS, with a certificate of `authority`."""
+    context = ssl.create_default_context(cafile=str(authority))
+    return Api(
+        lambda: http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE_SECS, context=context), **identity
+    )
 
 
 def unix(path: Path, **identity: Any) -> Api:

@@ -44,10 +44,9 @@ def test_what_the_encoder_takes_is_what_any_reader_spells_alike(value: dict[str,
 def test_decoding_anything_gives_its_canonical_object_or_a_refusal(data: bytes) -> None:
     try:
         value = canonical.decode(data)
-    except Refused as refusal:
-        assert refusal.slug in {"not-json", "not-canonical"}
-    else:
-        assert rfc8785.dumps(value) == data
+    except Refused:
+        return
+    assert rfc8785.dumps(value) == data
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,13 @@ def test_a_line_of_a_log_is_refused_for_the_same_reason_wherever_it_stands(vecto
 
 @pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda vector: vector["name"])
 def test_decoding_agrees_with_the_verifier_about_what_is_json_and_canonical(vector: dict[str, Any]) -> None:
+    slug = None
     try:
         canonical.decode(payload(vector))
     except Refused as refusal:
-        assert refusal.slug == vector["slug"]
-    else:
-        assert vector["slug"] != "not-json"
+        slug = refusal.slug
+    # What the envelope must hold, only the verifier knows.
+    assert slug == vector["slug"] or (slug is None and vector["slug"] != "not-json")
 
 
 @pytest.mark.parametrize("vector", VECTORS["canonical"]["encode"], ids=lambda vector: vector["canonical"][:30])

@@ -65,9 +65,10 @@ class FakeDaemon:
         self._tokens = tokens or {}
         self._unix = unix
         self._generation = 7
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
+        self._leave: asyncio.Event
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     # What tests plant and look up
 
@@ -103,26 +104,22 @@ class FakeDaemon:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._leave.set)
         self._thread.join(10)
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
+    async def _serve(self) -> None:
+        self._loop, self._leave = asyncio.get_running_loop(), asyncio.Event()
         runner = web.ServerRunner(web.Server(self._handle, access_log=None))
-        self._loop.run_until_complete(self._open(runner))
-        self._ready.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-        self._loop.close()
-
-    async def _open(self, runner: web.ServerRunner) -> None:
         await runner.setup()
         if self._unix is not None:
             await web.UnixSite(runner, str(self._unix)).start()
             self.url = f"unix://{self._unix}"
-            return
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        else:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self._ready.set()
+        await self._leave.wait()
+        await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         text = await request.text()

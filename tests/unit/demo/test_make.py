@@ -25,9 +25,7 @@ def test_a_make_in_its_handler_was_interrupted() -> None:
 def waiting_make(tmp_path: Path) -> Iterator[int]:
     """A make that waits for its recipe, alone in a session."""
     (tmp_path / "Makefile").write_text("wait:\n\t@echo started; exec sleep 60\n")
-    parent = subprocess.Popen(
-        ["make", "-C", tmp_path, "-s"], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    parent = subprocess.Popen(["make", "-C", tmp_path, "-s"], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert parent.stdout is not None
     assert parent.stdout.readline() == "started\n"
     yield parent.pid

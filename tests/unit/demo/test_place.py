@@ -42,9 +42,7 @@ def test_the_policy_knows_the_tokens_by_their_hash_alone(place: Place) -> None:
     policy = yaml.safe_load(place.policy.read_text())
     for client in ("admin", "backend"):
         token = place.token(client).read_text().strip()
-        assert policy["clients"][client]["auth"] == [
-            {"token_sha256": hashlib.sha256(token.encode()).hexdigest()}
-        ]
+        assert policy["clients"][client]["auth"] == [{"token_sha256": hashlib.sha256(token.encode()).hexdigest()}]
         assert token not in place.policy.read_text()
 
 

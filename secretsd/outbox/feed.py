@@ -1,0 +1,61 @@
+"""Which lines belong in which lane, and the lines themselves, read back from the log. Blocks where it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+import msgspec
+from secretsd_bus import PREFIX, SECRET_VERBS, Topics
+
+from secretsd.audit.reader import LogReader
+from secretsd.config import BusAudit
+from secretsd.outbox.lane import Line
+
+CHUNK_LINES: Final = 512
+_ACCESSES: Final = {"secret.read", "secret.listed"}
+
+
+class _Subject(msgspec.Struct, frozen=True):
+    subject: str | None = None
+
+
+def changes_topic(topics: Topics) -> Callable[[Line], str | None]:
+    """Return what tells a change's own topic, None for lines that are no change of a secret."""
+
+    def topic_of(line: Line) -> str | None:
+        category, _, verb = line.type.partition(".")
+        if category != "secret" or verb not in SECRET_VERBS or line.subject is None:
+            return None
+        return topics.secret_event(line.subject, verb)
+
+    return topic_of
+
+
+def audit_topic(topics: Topics, wanted: BusAudit) -> Callable[[Line], str | None]:
+    """Return what tells a line's audit topic, None for lines that the configuration keeps off the bus."""
+
+    def topic_of(line: Line) -> str | None:
+        if wanted == "none" or (wanted == "changes" and line.type in _ACCESSES):
+            return None
+        category, _, verb = line.type.partition(".")
+        return topics.audit(category, verb)
+
+    return topic_of
+
+
+def read_lines(reader: LogReader, after: int, durable: int) -> list[Line]:
+    """Return the next lines after a sequence, none beyond the newest durable one; empty at the log's end."""
+    found: list[Line] = []
+    for place, raw in islice(reader.lines(after), CHUNK_LINES):
+        if place.number > durable:
+            break
+        subject = msgspec.json.decode(raw, type=_Subject).subject
+        found.append(Line(place.number, place.type.removeprefix(PREFIX), subject, raw))
+    return found
+
+
+def first_after(reader: LogReader, after: int, since: str) -> int | None:
+    """Return the sequence of the first line that is still there and not older than `since` (RFC 3339)."""
+    return next((place.number for place, _ in reader.lines(after, since)), None)

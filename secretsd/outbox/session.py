@@ -1,0 +1,273 @@
+"""One broker connection: what is said first, and then by precedence until it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+from secretsd_bus import BusDenied, BusLost, Event, Link, Message, Topics, Unchained, rfc3339
+
+from secretsd.audit.log import AuditLog
+from secretsd.audit.reader import LogReader
+from secretsd.clock import Clock
+from secretsd.config import Bus
+from secretsd.metrics import Metrics
+from secretsd.outbox.feed import read_lines
+from secretsd.outbox.lane import Lane
+from secretsd.outbox.retained import RetainedQueue
+from secretsd.outbox.witness import Position, Witness, older_than
+
+log = logging.getLogger(__name__)
+
+ECHO_SECONDS: Final = 2.0
+ACK_SECONDS: Final = 15.0
+AUDIT_IN_FLIGHT: Final = 16
+"""How much of the audit backlog may stand before a change on the wire."""
+KEYS_TYPE: Final = "application/jwk-set+json"
+
+
+class RolledBack(Exception):
+    """The broker remembers a newer vault than this one: nothing must be published over that."""
+
+
+class Standing(Protocol):
+    """What the bus is told of the vault as it stands."""
+
+    def position(self) -> Position:
+        """Return epoch, generation and sequence."""
+
+    def names(self) -> Sequence[str]:
+        """Return every name that has a state, deleted ones too."""
+
+    def state(self, name: str) -> Mapping[str, Any] | None:
+        """Return the `data` of a name's state, None when it has none."""
+
+    def checkpoint(self) -> Mapping[str, Any]:
+        """Return sequence, head, epoch, generation and uptime_ms."""
+
+    def key_set(self) -> Mapping[str, Any]:
+        """Return the JWK set of the event-signing keys."""
+
+    def rolled_back(self, reason: str) -> None:
+        """Stop serving: the broker remembers a newer vault."""
+
+
+@dataclass(slots=True)
+class Owing:
+    """What outlives a connection: the lanes, and the retained messages that are due."""
+
+    changes: Lane
+    audit: Lane
+    retained: RetainedQueue
+    wake: asyncio.Event
+
+    @property
+    def lanes(self) -> tuple[Lane, Lane]:
+        """The lanes by precedence."""
+        return self.changes, self.audit
+
+
+def status(sealer: Unchained, state: str, clock: Clock) -> Event:
+    """Return the daemon's status, `online` or `offline`."""
+    data = {"state": state, "session": sealer.session}
+    return sealer.seal("daemon.status", None, data, rfc3339(clock.now_ms()))
+
+
+class Session:
+    """Says what stands and publishes what is owed, over one connection."""
+
+    def __init__(
+        self,
+        link: Link,
+        bus: Bus,
+        sealer: Unchained,
+        owing: Owing,
+        standing: Standing,
+        audit: AuditLog,
+        reader: LogReader,
+        clock: Clock,
+        metrics: Metrics,
+        on_pause: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._bus = bus
+        self._topics = Topics(bus.topic_prefix)
+        self._sealer = sealer
+        self._owing = owing
+        self._standing = standing
+        self._audit = audit
+        self._reader = reader
+        self._clock = clock
+        self._metrics = metrics
+        self._on_pause = on_pause
+        self.refused = False
+        """Whether the broker has refused something retained since it was last published whole."""
+
+    async def introduce(self, witness: Witness, arrived: asyncio.Queue[Message]) -> None:
+        """Ask the broker what it remembers of us, before anything there is overwritten, and say that we are here.
+
+        Retained messages come after the subscription and before the echo of what is published then; so when our own
+        status comes back, everything retained has been seen. A broker that doesn't let us read is no witness.
+        Raises RolledBack, BusLost.
+        """
+        with contextlib.suppress(BusDenied):
+            await self._link.subscribe(witness.filters)
+        self._say_online()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ECHO_SECONDS):
+                while not self._link.closed.done():
+                    message = await arrived.get()
+                    event = witness.own(message.topic, message.payload)
+                    if event is None:
+                        continue
+                    if message.topic == self._topics.checkpoint(self._bus.node):
+                        older = older_than(self._standing.position(), event.data)
+                        if older is not None:
+                            raise RolledBack(older)
+                    if witness.is_own_echo(event, self._sealer.session):
+                        break
+        self._say_keys()
+        self._owing.retained.checkpoint_due = True
+
+    async def pump(self) -> str:
+        """Publish by precedence until the connection ends; return why it did. Raises BusLost."""
+        reminder = asyncio.get_running_loop().create_task(self._remind())
+        try:
+            while not self._link.closed.done():
+                if self._link.in_flight >= self._link.window:
+                    await self._link.wait_window()
+                if not self._publish_next() and not await self._read_on():
+                    self._owing.wake.clear()
+                    self._on_pause()
+                    await self._sleep()
+            return self._link.closed.result()
+        finally:
+            reminder.cancel()
+
+    async def sign_off(self) -> None:
+        """Say that we are gone, so that the broker need not."""
+        with contextlib.suppress(BusDenied, BusLost, TimeoutError):
+            offline = status(self._sealer, "offline", self._clock)
+            published = self._link.publish(self._topics.status(self._bus.node), offline.raw, retain=True)
+            await asyncio.wait_for(published, 1.0)
+
+    def _publish_next(self) -> bool:
+        """Publish one message: changes, their states, the checkpoint, repeated states, and behind them the audit."""
+        owing = self._owing
+        if self._publish_owed(owing.changes):
+            return True
+        name = owing.retained.take_changed()
+        if name is not None:
+            return self._publish_state(name)
+        if owing.retained.checkpoint_due:
+            owing.retained.checkpoint_due = False
+            return self._publish_checkpoint()
+        name = owing.retained.take_repeated()
+        if name is not None:
+            return self._publish_state(name)
+        return owing.audit.in_flight < AUDIT_IN_FLIGHT and self._publish_owed(owing.audit)
+
+    def _publish_owed(self, lane: Lane) -> bool:
+        owed = lane.take(self._now())
+        if owed is None:
+            return False
+        started = time.perf_counter()
+
+        def settled(future: asyncio.Future[None]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if error is None:
+                self._metrics.publish_seconds.labels(lane.name).observe(time.perf_counter() - started)
+                lane.acknowledge(owed.sequence)
+            elif isinstance(error, BusDenied):
+                self._metrics.publish_denied.labels(lane.name).inc()
+                if not lane.denied:
+                    log.warning("bus: the broker denies events of the lane %r: %s; they stay owed", lane.name, error)
+                lane.deny(owed.sequence, self._now())
+            self._owing.wake.set()
+
+        self._link.publish(owed.topic, owed.payload).add_done_callback(settled)
+        return True
+
+    def _publish_state(self, name: str) -> bool:
+        data = self._standing.state(name)
+        if data is not None:
+            event = self._sealer.seal("secret.state", name, dict(data), rfc3339(self._clock.now_ms()))
+            self._retain(self._topics.secret_state(name), event.raw, "a secret's state")
+        return True
+
+    def _publish_checkpoint(self) -> bool:
+        data = {
+            **self._standing.checkpoint(),
+            "session": self._sealer.session,
+            "interval_secs": self._bus.checkpoint_secs,
+        }
+        event = self._sealer.seal("audit.checkpoint", None, data, rfc3339(self._clock.now_ms()))
+        self._retain(self._topics.checkpoint(self._bus.node), event.raw, "the checkpoint")
+        return True
+
+    def _say_online(self) -> None:
+        online = status(self._sealer, "online", self._clock)
+        self._retain(self._topics.status(self._bus.node), online.raw, "the status")
+
+    def _say_keys(self) -> None:
+        key_set = msgspec.json.encode(self._standing.key_set(), order="sorted")
+        self._retain(self._topics.keys(self._bus.node), key_set, "the key set", KEYS_TYPE)
+
+    def _retain(self, topic: str, payload: bytes, what: str, content_type: str | None = None) -> None:
+        """Publish what stands. Lost with the connection it is said anew on the next one; refused, with a reminder."""
+
+        def settled(future: asyncio.Future[None]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, BusDenied):
+                self._metrics.publish_denied.labels("retained").inc()
+                if not self.refused:
+                    log.warning("bus: the broker denies %s: %s; see docs/broker.md for the rights needed", what, error)
+                self.refused = True
+
+        if content_type is None:
+            published = self._link.publish(topic, payload, retain=True)
+        else:
+            published = self._link.publish(topic, payload, retain=True, content_type=content_type)
+        published.add_done_callback(settled)
+
+    async def _read_on(self) -> bool:
+        """Read on in the log for a lane that has fallen behind; tell whether there was anything."""
+        for lane in self._owing.lanes:
+            durable, after = self._audit.sequence, lane.seen
+            if after < durable and lane.wants_lines and lane.in_flight < AUDIT_IN_FLIGHT:
+                lines = await asyncio.to_thread(read_lines, self._reader, after, durable)
+                if lane.seen == after:
+                    for line in lines:
+                        lane.add(line)
+                return bool(lines)
+        return False
+
+    async def _sleep(self) -> None:
+        """Wait until there is something to do. Raises BusLost when the broker has stopped acknowledging."""
+        pauses = [pause for lane in self._owing.lanes if (pause := lane.paused_for(self._now())) > 0]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min([*pauses, 1.0])):
+                await self._owing.wake.wait()
+        if self._link.oldest_secs > ACK_SECONDS:
+            self._link.abort(f"the broker has acknowledged nothing for {ACK_SECONDS:.0f} s")
+
+    async def _remind(self) -> None:
+        """Let the checkpoint be published every `checkpoint_secs`, and what was refused be tried again."""
+        while True:
+            await asyncio.sleep(self._bus.checkpoint_secs)
+            if self.refused:
+                self.refused = False
+                self._say_online()
+                self._say_keys()
+                self._owing.retained.repeat(self._standing.names())
+            self._owing.retained.checkpoint_due = True
+            self._owing.wake.set()
+
+    def _now(self) -> float:
+        return self._clock.elapsed_ms() / 1000
