@@ -26,8 +26,6 @@ REFUSED: Final = 0x80
 """Reason codes from here on are refusals."""
 
 WINDOW_MOST: Final = 64
-PACKET_MOST: Final = 1_048_576
-"""What we let the broker send in one packet, in bytes; our own messages are a few KiB."""
 
 _TICK_SECS: Final = 1.0
 _READS_IN_A_ROW: Final = 64
@@ -136,7 +134,7 @@ class Wire:
     async def dial(self, host: str, port: int, keepalive_secs: int) -> bool:
         """Connect and send CONNECT; tell whether the connection still stood then. Raises OSError."""
         # paho connects in a blocking way, so a thread does it; no callback is set yet that would run there.
-        dialling = self._loop.run_in_executor(None, self._dial, host, port, keepalive_secs)
+        dialling = self._loop.run_in_executor(None, self._client.connect, host, port, keepalive_secs)
         try:
             await asyncio.shield(dialling)
         except asyncio.CancelledError:
@@ -177,14 +175,7 @@ class Wire:
 
     # The socket
 
-    def _dial(self, host: str, port: int, keepalive_secs: int) -> None:
-        properties: Properties | None = None
-        if self._version5:
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # as above
-            properties.MaximumPacketSize = PACKET_MOST
-        self._client.connect(host, port, keepalive_secs, properties=properties)
-
-    def _hang_up(self, dialling: asyncio.Future[None]) -> None:
+    def _hang_up(self, dialling: asyncio.Future[MQTTErrorCode]) -> None:
         if dialling.cancelled() or dialling.exception() is not None:
             return
         connection = self._client.socket()

@@ -27,10 +27,12 @@ _RETAIN_NOT_SUPPORTED: Final = 0x9A
 _QOS_NOT_SUPPORTED: Final = 0x9B
 _HEADER_MOST: Final = 128  # bytes of a PUBLISH besides topic and payload, the content type included
 _FLUSH_SECS: Final = 1.0
+_VERSION_5_SECS: Final = 3.0
+"""How long a broker may think about a CONNECT of version 5: amqtt takes its bytes for 3.1.1 and waits for more."""
 
 
 class _NoAnswer(Exception):
-    """The connection ended before a CONNACK that can be read: an old broker may do that on seeing version 5."""
+    """No CONNACK that can be read: the connection ended, or an old broker waits for ever on seeing version 5."""
 
 
 class _OldBroker(Exception):
@@ -198,7 +200,11 @@ class Link:
         if not await self._wire.dial(host, port, keepalive_secs):
             raise _NoAnswer
         try:
-            await self._answered
+            async with asyncio.timeout(_VERSION_5_SECS if self.protocol == "5" else None):
+                await self._answered
+        except TimeoutError:
+            self.abort()
+            raise _NoAnswer from None
         except BaseException:
             self.abort()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,16 +84,45 @@ def reach(path: Path, *, log_id: str, sequence: int, head: str, key: VerifyKey) 
     return Reach(newest[0].number, line_hash(newest[1]), newest[0].time, since_mark)
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a log ends, whatever the vault says, and the epochs that its last lines tell of."""
+
+    log_id: str
+    sequence: int
+    head: str
+    epochs: tuple[str, ...]
+
+
+def end_of_log(path: Path, key: VerifyKey) -> End | None:
+    """Return the log's end, None where there is no line. Raises VaultError when `key` didn't sign its last line."""
+    newest = _newest_line(path)
+    if newest is None:
+        return None
+    place, line = newest
+    log_id = _verified(path, line, key).id.rpartition("-")[0]
+    epochs: dict[str, None] = {}
+    for found, raw in LogReader(path).lines(0):
+        if found.type in WITH_GENERATION:
+            with contextlib.suppress(Refused):
+                epochs[str(verify_line(raw, KeyRing([key])).data.get("epoch"))] = None
+    return End(log_id, place.number, line_hash(line), tuple(epochs))
+
+
 def _check_newest(path: Path, line: bytes, log_id: str, key: VerifyKey) -> None:
+    event = _verified(path, line, key)
+    if event.id.rpartition("-")[0] != log_id:
+        raise VaultError(f"{path} is the log of another vault: put the log back that belongs to this one")
+
+
+def _verified(path: Path, line: bytes, key: VerifyKey) -> Event:
     try:
-        event = verify_line(line, KeyRing([key]))
+        return verify_line(line, KeyRing([key]))
     except Refused as error:
         raise VaultError(
             f"the newest line of {path} fails verification ({error.slug}): it was edited, or audit.sign.key is not the "
             "key that signed it. Restore the log and its key from one backup; `secretsctl audit verify` names the line"
         ) from error
-    if event.id.rpartition("-")[0] != log_id:
-        raise VaultError(f"{path} is the log of another vault: put the log back that belongs to this one")
 
 
 def _lines_since(path: Path, sequence: int, head: str, newest: int, ring: KeyRing) -> tuple[Event, ...]:

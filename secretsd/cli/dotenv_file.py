@@ -84,9 +84,10 @@ def plan(text: str, choice: Choice) -> list[Variable]:
 def _variable(key: str, line: int, value: str | None, choice: Choice, *, expanded: bool) -> Variable:
     name = secret_name(key, choice.prefix)
     reason = ""
-    if choice.only and not _matches(choice.only, key, name):
+    names = {key, name, name.removeprefix(choice.prefix)}
+    if choice.only and not _matches(choice.only, names):
         reason = "not selected"
-    elif _matches(choice.skip, key, name):
+    elif _matches(choice.skip, names):
         reason = "left out by --skip"
     elif not value:
         reason = "empty"
@@ -105,5 +106,5 @@ def secret_name(key: str, prefix: str = "") -> str:
     return prefix + cleaned if cleaned else ""
 
 
-def _matches(patterns: Iterable[str], key: str, name: str) -> bool:
-    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in (key, name))
+def _matches(patterns: Iterable[str], names: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)

@@ -46,8 +46,7 @@ def open_state(config: Config) -> Opened:
     if is_first_start(state):
         create_state(config, given)
         note = "first start"
-    master = _master_key(state.master_key, given)
-    key = _signing_key(state)
+    master, key = load_keys(state, given)
     torn = recovery.set_aside_torn_tail(state.audit)
     if torn is not None:
         note = f"a torn last line of the audit log was set aside in {torn.name}"
@@ -64,6 +63,11 @@ def open_state(config: Config) -> Opened:
         owed=_owed(vault.document, reach.since_mark),
         note=note,
     )
+
+
+def load_keys(state: StateFiles, given: Sensitive | None) -> tuple[Sensitive, SigningKey]:
+    """Return master key and signing key; a wrapped one is opened with `given`, or asked for. Raises KeyFileError."""
+    return _master_key(state.master_key, given), _signing_key(state)
 
 
 def _master_key(path: Path, given: Sensitive | None) -> Sensitive:
@@ -109,8 +113,8 @@ def _check_vault_reaches(state: StateFiles, document: Document, named: Sequence[
             newest = max(e.data["generation"] for e in named if e.data.get("epoch") == document.epoch)
             raise VaultError(
                 f"{state.vault} is older than the audit log: it is at generation {document.generation} and the "
-                f"log at {newest}, {newest - document.generation} commits more. Restore the newer one; if it is lost, run "
-                "`secretsctl vault accept-rollback`"
+                f"log at {newest}, {newest - document.generation} commits more. Restore the newer one; if it is lost, "
+                "run `secretsctl vault accept-rollback`"
             )
 
 

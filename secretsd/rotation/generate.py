@@ -117,8 +117,8 @@ def _read_key(value: Sensitive) -> tuple[Ed25519PrivateKey, KeyForm]:
 
 
 _KEY_FORMS: Final = (
-    "a jwt_signing_key is an Ed25519 private key: PKCS#8 PEM without a passphrase, base64 of 32 bytes, or a JWK of kty OKP "
-    "and crv Ed25519; for another kind of key choose another name or type"
+    "a jwt_signing_key is an Ed25519 private key: PKCS#8 PEM without a passphrase, base64 of 32 bytes, or a JWK of kty "
+    "OKP and crv Ed25519; for another kind of key choose another name or type"
 )
 
 

@@ -66,6 +66,13 @@ async def test_a_broker_that_doesnt_speak_5_gets_3_1_1(refusal: bytes | None) ->
         await link.disconnect()
 
 
+async def test_a_broker_that_waits_for_ever_on_seeing_5_gets_3_1_1() -> None:
+    async with fake_broker(speaking_only_3(b"")) as broker:
+        link = await connecting(broker.url)
+        assert (link.protocol, broker.levels) == ("3.1.1", [5, 4])
+        await link.disconnect()
+
+
 async def test_a_broker_that_speaks_neither_rejects_us() -> None:
     async with fake_broker(lambda kind, body: connack(0x84) if body[6] == 5 else b"\x20\x02\x00\x01") as broker:
         with pytest.raises(BusUnreachable, match="without an answer"):

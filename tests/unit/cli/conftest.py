@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from tests.unit.cli.fake_daemon import FakeDaemon
 
 COMMAND = Path(sys.executable).parent / "secretsctl"
 Ctl = Callable[..., Result]
+Typed = Sequence[tuple[str, str]]
+Terminal = Callable[..., tuple[int, str]]
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
 
 
@@ -52,7 +54,9 @@ def spawn(daemon: FakeDaemon) -> Iterator[Spawn]:
     """Start the installed secretsctl, as `admin` of `daemon`."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*args: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+    def start(
+        *args: str, env: dict[str, str] | None = None, program: Sequence[str | Path] = (COMMAND,), **options: Any
+    ) -> subprocess.Popen[bytes]:
         given = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
@@ -61,7 +65,7 @@ def spawn(daemon: FakeDaemon) -> Iterator[Spawn]:
             **(env or {}),
         }
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([COMMAND, *args], env=given, **(streams | options))
+        process = subprocess.Popen([*program, *args], env=given, **(streams | options))
         started.append(process)
         return process
 
@@ -70,3 +74,27 @@ def spawn(daemon: FakeDaemon) -> Iterator[Spawn]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def terminal(spawn: Spawn) -> Terminal:
+    """Run secretsctl on a terminal, answering each prompt of `typed`; return its status and all that was shown."""
+
+    def run(*args: str, typed: Typed = (), env: dict[str, str] | None = None) -> tuple[int, str]:
+        command = [str(COMMAND), *args]
+        script = f"import os, pty; os._exit(os.waitstatus_to_exitcode(pty.spawn({command!r})))"
+        process = spawn(program=[sys.executable, "-c", script], env={"TERM": "xterm", **(env or {})})
+        assert process.stdin is not None
+        assert process.stdout is not None
+        shown = bytearray()
+        for prompt, answer in typed:
+            while not shown.endswith(prompt.encode()):
+                byte = process.stdout.read(1)
+                assert byte, bytes(shown)
+                shown += byte
+            process.stdin.write(answer.encode() + b"\n")
+            process.stdin.flush()
+        shown += process.stdout.read()
+        return process.wait(), shown.decode()
+
+    return run

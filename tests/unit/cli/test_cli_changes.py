@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.unit.cli.conftest import Ctl
+from tests.unit.cli.conftest import Ctl, Terminal
 from tests.unit.cli.fake_daemon import FakeDaemon
 
 
@@ -66,6 +66,14 @@ def test_rm_without_a_person_to_ask_needs_yes(daemon: FakeDaemon, ctl: Ctl) -> N
     assert list(daemon.secrets) == ["one"]
 
 
+@pytest.mark.parametrize(("answer", "status", "left"), [("n", 130, ["one"]), ("y", 0, [])])
+def test_rm_asks_a_person(daemon: FakeDaemon, terminal: Terminal, answer: str, status: int, left: list[str]) -> None:
+    daemon.plant("one", "x")
+    ended, shown = terminal("rm", "one", typed=[("[y/N]: ", answer)])
+    assert ended == status, shown
+    assert list(daemon.secrets) == left
+
+
 def test_rm_tells_what_was_deleted_before_a_refusal(daemon: FakeDaemon, ctl: Ctl) -> None:
     daemon.plant("one", "x")
     result = ctl("rm", "one", "missing", "--yes", "--json")
@@ -107,6 +115,12 @@ def test_ls_selects_and_sorts(daemon: FakeDaemon, ctl: Ctl, options: list[str], 
     daemon.plant("c_key", "x", status="expired", expires_at="2020-01-01T00:00:00.000Z")
     found = json.loads(ctl("ls", "--json", *options).stdout)["secrets"]
     assert [one["name"] for one in found] == expected
+
+
+def test_ls_on_a_terminal_has_colours_unless_no_color(daemon: FakeDaemon, terminal: Terminal) -> None:
+    daemon.plant("one", "x", status="expired")
+    assert "\x1b[1;31mexpired" in terminal("ls")[1]
+    assert "\x1b[1;31m" not in terminal("ls", env={"NO_COLOR": "1"})[1]
 
 
 def test_info_fetches_no_value(daemon: FakeDaemon, ctl: Ctl) -> None:

@@ -125,7 +125,7 @@ def test_only_skip_and_prefix_choose(daemon: FakeDaemon, ctl: Ctl, file: Path) -
         "import-env", str(file), "--only", "*_KEY", "--only", "postgres_*", "--skip", "jwt_*", "--prefix", "jarvis."
     )
     assert result.exit_code == 0
-    assert set(daemon.secrets) == {"jarvis.brave_api_key"}
+    assert set(daemon.secrets) == {"jarvis.brave_api_key", "jarvis.postgres_password"}
 
 
 @pytest.mark.parametrize(

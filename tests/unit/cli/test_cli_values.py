@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.conftest import COMMAND, Ctl, Spawn
+from tests.unit.cli.conftest import Ctl, Spawn, Terminal
 from tests.unit.cli.fake_daemon import FakeDaemon, Seen
 
 VALUE = "pl4nted [red]value[/red] \N{SNOWMAN}"
@@ -176,26 +174,24 @@ def test_put_generate_never_touches_what_exists(daemon: FakeDaemon, ctl: Ctl) ->
     assert daemon.value("db_password") == "old"
 
 
-def test_put_asks_a_person_twice_without_echo(daemon: FakeDaemon) -> None:
-    script = f"import os, pty; os._exit(os.waitstatus_to_exitcode(pty.spawn({[str(COMMAND), 'put', 'note']!r})))"
-    env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "JARVIS_SECRETS_URL": daemon.url, "JARVIS_CLIENT_ID": "admin"}
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        shown = bytearray()
-        for prompt in (b"Value of note: ", b"Once more: "):
-            while not shown.endswith(prompt):
-                byte = process.stdout.read(1)
-                assert byte, bytes(shown)
-                shown += byte
-            process.stdin.write(b"typed-value\n")
-            process.stdin.flush()
-        shown += process.stdout.read()
-    assert process.returncode == 0, bytes(shown)
+def test_put_asks_a_person_twice_without_echo(daemon: FakeDaemon, terminal: Terminal) -> None:
+    status, shown = terminal("put", "note", typed=[("Value of note: ", "typed-value"), ("Once more: ", "typed-value")])
+    assert status == 0, shown
     assert daemon.value("note") == "typed-value"
-    assert b"typed-value" not in shown
+    assert "typed-value" not in shown
+
+
+def test_get_on_a_terminal_ends_the_line(daemon: FakeDaemon, terminal: Terminal) -> None:
+    daemon.plant("note", "value")
+    assert terminal("get", "note") == (0, "value\r\n")
+
+
+def test_get_sends_no_bytes_to_a_terminal(daemon: FakeDaemon, terminal: Terminal) -> None:
+    daemon.plant("blob", base64.b64encode(b"\x1b]0;\xff").decode(), encoding="base64")
+    status, shown = terminal("get", "blob")
+    assert status == 1
+    assert "isn't text" in shown
+    assert "\x1b]0" not in shown
 
 
 def test_a_value_is_in_neither_the_command_line_nor_the_environment(daemon: FakeDaemon, spawn: Spawn) -> None:
