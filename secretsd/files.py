@@ -9,6 +9,7 @@ from typing import Final
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class ReadableByOthers(Exception):
@@ -42,11 +43,15 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
     """
     temporary = path.with_name(path.name + ".new")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
-            os.fchmod(descriptor, mode)
+            descriptor = os.open(temporary, _NEW, mode)
+        except FileExistsError:
+            temporary.unlink()
+            descriptor = os.open(temporary, _NEW, mode)
+        try:
+            if mode != PRIVATE_FILE:
+                # The umask may have taken permissions off; the owner's alone it leaves.
+                os.fchmod(descriptor, mode)
             write_all(descriptor, data)
             os.fsync(descriptor)
         finally:

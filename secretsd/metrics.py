@@ -87,14 +87,14 @@ class Metrics:
         series[0].inc()
         series[1].observe(seconds)
 
-    def audit_batch(self, lines: int, milliseconds: float) -> None:
+    def audit_batch(self, lines: int, seconds: float) -> None:
         """Count one durable batch of audit lines."""
-        self._audit_seconds.observe(milliseconds / 1000)
+        self._audit_seconds.observe(seconds)
         self._audit_lines.observe(lines)
 
-    def vault_commit(self, milliseconds: float) -> None:
+    def vault_commit(self, seconds: float) -> None:
         """Count one replacement of vault.json."""
-        self._vault_seconds.observe(milliseconds / 1000)
+        self._vault_seconds.observe(seconds)
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a gauge that is read when Prometheus asks."""

@@ -6,6 +6,7 @@ Requests that arrive together share one fdatasync: while one batch is on its way
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -108,7 +109,7 @@ class AuditLog:
         lines = b"".join(event.raw + b"\n" for _, events in signed for event in events)
         if not lines:
             return
-        started = self._clock.elapsed_ms()
+        started = time.perf_counter()
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, lines)
         except AuditWriteError as error:
@@ -121,7 +122,7 @@ class AuditLog:
                     waiting.done.set_exception(AuditWriteError(str(error), kept=error.kept))
             return
         self.failure = None
-        self._metrics.audit_batch(sum(len(events) for _, events in signed), self._clock.elapsed_ms() - started)
+        self._metrics.audit_batch(sum(len(events) for _, events in signed), time.perf_counter() - started)
         self.sequence, self.head = self._chain.sequence, self._chain.head
         for waiting, events in signed:
             self.tail.extend(events)
@@ -132,11 +133,11 @@ class AuditLog:
     async def _sign(self, waiting: _Waiting) -> list[Event] | None:
         """Return the entries as events in the chain; None when one can't be worded, which only its caller learns."""
         before = self._chain.copy()
-        time = rfc3339(self._clock.now_ms())
+        now = rfc3339(self._clock.now_ms())
         events: list[Event] = []
         try:
             for entry in waiting.entries:
-                events.append(self._chain.append(entry.type, entry.subject, entry.data, time))
+                events.append(self._chain.append(entry.type, entry.subject, entry.data, now))
                 if len(events) % SIGNED_IN_A_ROW == 0:
                     await asyncio.sleep(0)
         except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from secretsd.cli.options import (
     Settings,
     connection_options,
     grace_option,
+    insist,
     reason_option,
     urgent_option,
 )
@@ -102,12 +102,7 @@ def rm(settings: Settings, names: tuple[str, ...], *, yes: bool) -> None:
     Clients drop the values at once. A new secret of the same name goes on from the old one's version.
     """
     wanted = list(dict.fromkeys(names))
-    if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("nobody is there to ask: give --yes to delete without a question")
-        question = f"Delete {', '.join(wanted)} with all versions, for good?"
-        if not click.confirm(question, err=True):
-            raise click.Abort
+    insist(f"Delete {', '.join(wanted)} with all versions, for good?", yes=yes)
     deleted: list[str] = []
     try:
         with Session.open(settings) as session:

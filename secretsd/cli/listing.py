@@ -10,7 +10,7 @@ import msgspec
 
 from secretsd.cli.errors import Failed
 from secretsd.cli.options import NAME, Settings, connection_options
-from secretsd.cli.output import Cell, emit_json, print_fields, print_table, status_text, when
+from secretsd.cli.output import Cell, distance, emit_json, print_fields, print_table, status_text, when
 from secretsd.cli.session import Session, near
 from secretsd.model import Metadata, Status
 
@@ -49,14 +49,14 @@ def select(secrets: list[Metadata], pattern: str | None, status: str | None, sor
 
 def _row(secret: Metadata) -> list[Cell]:
     previous = secret.previous
-    grace = "" if previous is None else f"version {previous.version} until {when(previous.grace_until)}"
+    grace = "" if previous is None else f"v{previous.version} {distance(previous.grace_until).removeprefix('in ')}"
     return [
         secret.name,
         secret.type,
         str(secret.version),
         status_text(secret.status),
         secret.rotation,
-        when(secret.expires_at),
+        distance(secret.expires_at),
         grace,
     ]
 

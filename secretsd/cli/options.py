@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
+
+from secretsd.cli.errors import Failed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -115,6 +118,17 @@ class _Kid(click.ParamType[str]):
 NAME: Final = _Name()
 KID: Final = _Kid()
 DURATION: Final = _Duration()
+
+
+def insist(question: str, *, yes: bool) -> None:
+    """Return when the operator wants what can't be undone. Raises UsageError where nobody can be asked, Failed."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody is there to ask: give --yes if that is meant")
+    if not click.confirm(question, err=True):
+        raise Failed("nothing was done")
+
 
 grace_option = click.option(
     "--grace",

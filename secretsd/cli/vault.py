@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from secretsd.cli.audit import DEFAULT_CONFIG
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, json_option
+from secretsd.cli.options import Settings, insist, json_option
 from secretsd.cli.output import emit_json
 from secretsd.config import load
 from secretsd.daemon.acceptance import accept_rollback as accept
@@ -30,7 +29,7 @@ def vault() -> None:
     metavar="FILE",
     help="The daemon's configuration.",
 )
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @json_option
 @click.pass_obj
 def accept_rollback(settings: Settings, config: Path, *, yes: bool) -> None:
@@ -39,11 +38,7 @@ def accept_rollback(settings: Settings, config: Path, *, yes: bool) -> None:
     For when the newer files are lost: what they had acknowledged is lost with them. A new epoch begins, so that every
     client drops its cache, and the audit log says so. The daemon must be stopped.
     """
-    if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("nobody is there to ask: give --yes if that is meant")
-        if not click.confirm("Give up what the newer files held, and go on with these?", err=True):
-            raise click.Abort
+    insist("Give up what the newer files held, and go on with these?", yes=yes)
     try:
         accepted = accept(load(config))
     except SecretsdError as error:

@@ -21,6 +21,7 @@ from secretsd.vault.store import Lock
 
 log = logging.getLogger(__name__)
 
+SWITCH_SECONDS: Final = 0.0002
 DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
 
 
@@ -35,6 +36,9 @@ def serve(path: Path) -> int:
         settings = config.load(path)
         logs.set_up(settings.logging)
         harden.harden()
+        # Two threads wait for the disk and want the interpreter back for moments only; five milliseconds, Python's
+        # default, would be many times what they wait for.
+        sys.setswitchinterval(SWITCH_SECONDS)
         rules = policy.load(settings.security.rbac_policy_path, settings)
         policy.check_exposure(settings, rules)
         state = StateFiles(settings)

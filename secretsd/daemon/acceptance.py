@@ -54,7 +54,7 @@ def accept_rollback(config: Config) -> Accepted:
         end = recovery.end_of_log(state.audit, key.public)
         document = _new_epoch(vault.document, end, remembered or ())
         line = document.outbox[0]
-        vault.write(document)
+        vault.write(vault.encode(document))
         chain = Chain(
             log_id=document.audit.log_id,
             node=config.bus.node,

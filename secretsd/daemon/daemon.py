@@ -59,7 +59,7 @@ class Daemon:
             head=opened.head,
         )
         audit = AuditLog(LineFile(state.audit), chain, clock, metrics)
-        committer = Committer(opened.vault, audit, clock, metrics)
+        committer = Committer(opened.vault, audit, metrics)
         self._core = Core(
             config=config,
             policy=rules,

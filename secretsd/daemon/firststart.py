@@ -96,7 +96,8 @@ def create_state(config: Config, passphrase: Sensitive | bytes | None) -> None:
         if not state.vault.exists():
             master = masterkey.decode(state.master_key.read_bytes(), state.master_key, passphrase)
             document = empty_document(log_id=new_id(), head=ZERO_HASH, policy_sha256=sha256)
-            Vault(state.vault, master, document).write(document)
+            vault = Vault(state.vault, master, document)
+            vault.write(vault.encode(document))
         state.mark.unlink()
         files.sync_folder(state.mark.parent)
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from msgspec.structs import replace
 from secretsd_bus import Event
 
 from secretsd.audit.log import AuditLog, Entry
-from secretsd.clock import Clock
 from secretsd.errors import AuditWriteError, Problem, VaultWriteError
 from secretsd.metrics import Metrics
 from secretsd.vault.document import (
@@ -61,10 +61,9 @@ class Done:
 class Committer:
     """Carries changes through, one after the other; the only writer of the vault."""
 
-    def __init__(self, vault: Vault, log: AuditLog, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, vault: Vault, log: AuditLog, metrics: Metrics) -> None:
         self._vault = vault
         self._log = log
-        self._clock = clock
         self._metrics = metrics
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
@@ -132,9 +131,10 @@ class Committer:
 
     async def _write(self, document: Document) -> None:
         """Put the document on disk; from then on its lines are owed."""
-        started = self._clock.elapsed_ms()
+        data = self._vault.encode(document)
+        started = time.perf_counter()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._vault.write, document)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._vault.write, data)
         except CommitUncertain as error:
             # The lines must wait: should a crash bring the old document back, they would tell of what never was.
             self._unfinished, self._uncertain = document, True
@@ -150,7 +150,7 @@ class Committer:
                 headers=RETRY_SOON,
             ) from error
         self._unfinished, self._uncertain = document, False
-        self._metrics.vault_commit(self._clock.elapsed_ms() - started)
+        self._metrics.vault_commit(time.perf_counter() - started)
 
     async def _finish(self, *, fresh: bool = False) -> Done:
         """Make the owed lines durable and the document the one in force."""

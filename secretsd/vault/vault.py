@@ -55,9 +55,13 @@ class Vault:
         vault_id = Codec.vault_id(data, path)
         return cls(path, master, Codec(derive(master, "vault-mac", vault_id)).decode(data, path))
 
-    def write(self, document: Document) -> None:
-        """Put `document` on disk; blocks. Raises VaultWriteError or CommitUncertain."""
-        store.write(self.path, self._codec.encode(document))
+    def encode(self, document: Document) -> bytes:
+        """Return the bytes of vault.json for `document`."""
+        return self._codec.encode(document)
+
+    def write(self, data: bytes) -> None:
+        """Put an encoded document on disk; blocks. Raises VaultWriteError or CommitUncertain."""
+        store.write(self.path, data)
 
     def show(self, document: Document) -> None:
         """Make `document` the one that readers see."""

@@ -337,6 +337,15 @@ def test_guessing_is_slow_and_others_do_not_wait(new_daemon: Callable[..., Daemo
     guess.join()
 
 
+def test_another_loopback_address_is_no_way_round_the_wait(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon(policy=POLICY).start()
+    for number in range(10):
+        daemon.api.as_("tina", f"guess-{number}").get("/secrets").refused(401, "bad-credential")
+    started = time.monotonic()
+    tcp(daemon.port, source="127.0.0.2", client="tina", token="guess").get("/secrets").refused(401, "bad-credential")
+    assert time.monotonic() - started > 0.2
+
+
 def test_a_storm_of_refusals_is_counted_and_not_written_line_by_line(new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon().start()
     for _ in range(200):

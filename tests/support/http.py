@@ -182,9 +182,10 @@ class Api:
         return self.get("/changes" if since is None else f"/changes?since={since}").ok()
 
 
-def tcp(port: int, host: str = "127.0.0.1", **identity: Any) -> Api:
-    """Return the daemon on a TCP port, seen by `client="admin"` unless told otherwise."""
-    return Api(lambda: http.client.HTTPConnection(host, port, timeout=PATIENCE_SECS), **identity)
+def tcp(port: int, host: str = "127.0.0.1", *, source: str | None = None, **identity: Any) -> Api:
+    """Return the daemon on a TCP port, seen by `client="admin"` unless told otherwise, from the address `source`."""
+    origin = None if source is None else (source, 0)
+    return Api(lambda: http.client.HTTPConnection(host, port, timeout=PATIENCE_SECS, source_address=origin), **identity)
 
 
 def tls(port: int, authority: Path, **identity: Any) -> Api:

@@ -66,7 +66,7 @@ def test_rm_without_a_person_to_ask_needs_yes(daemon: FakeDaemon, ctl: Ctl) -> N
     assert list(daemon.secrets) == ["one"]
 
 
-@pytest.mark.parametrize(("answer", "status", "left"), [("n", 130, ["one"]), ("y", 0, [])])
+@pytest.mark.parametrize(("answer", "status", "left"), [("n", 1, ["one"]), ("y", 0, [])])
 def test_rm_asks_a_person(daemon: FakeDaemon, terminal: Terminal, answer: str, status: int, left: list[str]) -> None:
     daemon.plant("one", "x")
     ended, shown = terminal("rm", "one", typed=[("[y/N]: ", answer)])

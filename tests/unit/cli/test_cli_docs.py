@@ -34,7 +34,7 @@ def chapters() -> dict[str, str]:
 ALL = dict(commands(root, "secretsctl"))
 
 
-@pytest.mark.parametrize("path", [path for path in ALL if path not in {"secretsctl", "secretsctl audit"}])
+@pytest.mark.parametrize("path", [path for path, one in ALL.items() if not isinstance(one, click.Group)])
 def test_each_command_has_a_chapter_with_its_options(path: str) -> None:
     text = chapters()[path]
     for param in ALL[path].params:
