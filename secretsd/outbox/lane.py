@@ -53,7 +53,7 @@ class Lane:
     @property
     def cursor(self) -> int:
         """The sequence up to which nothing is owed any more."""
-        firsts = [next(iter(held)) for held in (self._flying, self._denied) if held]
+        firsts = [min(held) for held in (self._flying, self._denied) if held]
         if self._ready:
             firsts.append(self._ready[0].sequence)
         return min(firsts) - 1 if firsts else self.seen

@@ -208,6 +208,10 @@ class Publisher:
         for lane, start in zip(self._owing.lanes, starts, strict=True):
             lane.rewind(max(start, oldest))
         self._owing.retained.repeat(self._standing.names())
+        self._remember()
+        if changes is None or audit is None:
+            # From now on everything is owed; a crash must not make the next connection the first one again.
+            await self._save()
 
     async def _give_up_before(self, after: int) -> int:
         """Return the sequence after which owed events are published; name what comes before in an `audit.gap`."""

@@ -13,7 +13,7 @@ from secretsd.errors import AuditWriteError, Problem
 from secretsd.metrics import Metrics
 from secretsd.model import Capability
 from secretsd.policy import Policy
-from secretsd.service.refusals import FOLD_SECONDS, Brake, Refusal, RefusalFolder
+from secretsd.service.refusals import FOLD_SECONDS, Brake, Refusal, RefusalFolder, peer_group
 from secretsd.vault.document import Document
 
 Action = str
@@ -103,7 +103,7 @@ class Gate:
         await self._record(
             Refusal("access.failed", client, None, action, None, problem.slug, claims.peer), claims.request_id
         )
-        peer = f"{claims.peer} {claims.peer_uid}"
+        peer = f"{peer_group(claims.peer)} {claims.peer_uid}"
         delay = self._brake.failed(peer, self._clock.elapsed_ms() / 1000)
         if delay == 0:
             return

@@ -6,6 +6,7 @@ steady pace, so that what somebody sends from outside never decides how much is 
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Final
@@ -89,6 +90,19 @@ class RefusalFolder:
         earned = max(0.0, now_seconds - self._refilled_at) * REFILL_PER_SECOND
         self._allowance = min(float(BURST), self._allowance + earned)
         self._refilled_at = now_seconds
+
+
+def peer_group(address: str) -> str:
+    """Return whom a failure is counted against: this machine has 16 million addresses, an IPv6 network many more."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback:
+        return "loopback"
+    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 @dataclass(slots=True)

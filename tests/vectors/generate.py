@@ -1,6 +1,6 @@
 """Writes the test vectors anew, byte for byte the same each time: `python -m tests.vectors.generate`.
 
-All keys are made from fixed seeds and Ed25519 takes no randomness, so a changed file is a changed format.
+All keys are made from fixed seeds, nonces are fixed and Ed25519 takes no randomness, so a changed file is a changed format.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.vectors import event_vectors
+from tests.vectors import event_vectors, log_vectors, vault_vectors
 
 FOLDER: Final = Path(__file__).resolve().parent
 
-FAMILIES: Final[dict[str, Callable[[], dict[str, Any]]]] = {"events": event_vectors.build}
+FAMILIES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
+    "events": event_vectors.build,
+    "sealing": vault_vectors.build_values,
+    "vault": vault_vectors.build_documents,
+    "log": log_vectors.build,
+}
 """A folder of vectors, and what makes its files: name without `.json` to content."""
 
 

@@ -1,0 +1,1 @@
+"""What the unit tests of the daemon's core share: a clock to move, a disk that fails, a core on temporary files."""

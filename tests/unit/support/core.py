@@ -1,0 +1,137 @@
+"""A whole core on temporary files: vault, log, policy, service and schedule, with a clock to move."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+
+from secretsd_bus import ZERO_HASH, Chain, Event, KeyRing, SigningKey, verify_line
+
+from secretsd import config as configuration
+from secretsd import policy as policies
+from secretsd.audit.linefile import LineFile
+from secretsd.audit.log import AuditLog
+from secretsd.auth import Caller
+from secretsd.config import Config
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.metrics import Metrics
+from secretsd.policy import Policy
+from secretsd.service import Core, Service
+from secretsd.service.commits import Committer, Done
+from secretsd.service.gate import Gate
+from secretsd.service.scheduler import Scheduler
+from secretsd.vault.document import Document
+from secretsd.vault.vault import Vault, empty_document
+from tests.unit.support.clock import FakeClock, Sync, guard
+
+MASTER = Sensitive(b"\x07" * 32)
+POLICY = """
+clients:
+  admin: {allow: ["*"], can: [read, write, rotate, delete, audit]}
+  backend: {allow: ["db_*"]}
+secrets:
+  auto_*: {type: generic, rotation: auto, rotation_period: 30d, grace_period: 2d}
+"""
+
+
+def configured(folder: Path, *, security: str = "", bus: str = "", policy: str = POLICY) -> Config:
+    """Write a configuration with all its files in `folder` and return it."""
+    (folder / "policy.yaml").write_text(policy)
+    file = folder / "config.toml"
+    file.write_text(
+        f'[server]\nbind_addr = "127.0.0.1:0"\n[paths]\nvault_path = "{folder}/vault.json"\n'
+        f'master_key_path = "{folder}/master.key"\naudit_path = "{folder}/audit.jsonl"\n'
+        f'[security]\nrbac_policy_path = "{folder}/policy.yaml"\n{security}\n[bus]\nnode = "pi"\n{bus}\n'
+    )
+    return configuration.load(file, {}, hostname="pi")
+
+
+class Bench:
+    """The parts as `daemon` puts them together, save the bus and HTTP."""
+
+    def __init__(self, folder: Path, *, security: str = "", policy: str = POLICY) -> None:
+        self.folder = folder
+        self.config = configured(folder, security=security, policy=policy)
+        self.policy: Policy = policies.load(self.config.security.rbac_policy_path, self.config)
+        self.clock = FakeClock()
+        self.sync = Sync()
+        self.key = SigningKey.generate()
+        self.audit_path = self.config.paths.audit_path
+        self.file = LineFile(self.audit_path)
+        self.metrics = Metrics()
+        chain = Chain(log_id="log", node="pi", key=self.key)
+        self.log = AuditLog(self.file, chain, self.clock, self.metrics)
+        document = empty_document(log_id="log", head=ZERO_HASH, policy_sha256=self.policy.sha256)
+        self.vault = Vault(self.config.paths.vault_path, MASTER, document)
+        self.vault.write(self.vault.encode(document))
+        self.committer = Committer(self.vault, self.log, self.metrics)
+        gate = Gate(self.config, self.policy, self.log, self.clock, self.metrics, lambda: self.vault.document)
+        self.core = Core(
+            config=self.config,
+            policy=self.policy,
+            vault=self.vault,
+            log=self.log,
+            committer=self.committer,
+            gate=gate,
+            clock=self.clock,
+            guard=guard(self.clock, self.sync),
+            metrics=self.metrics,
+            signing_key=self.key.public,
+            audit_path=self.audit_path,
+            started_at_ms=self.clock.elapsed_ms(),
+        )
+        self.service = Service(self.core)
+        self.done: list[Done] = []
+        self.scheduler = Scheduler(self.core)
+        self.committer.on_commit = self._committed
+
+    def _committed(self, done: Done) -> None:
+        self.done.append(done)
+        self.scheduler.committed(done)
+
+    @property
+    def document(self) -> Document:
+        """The document in force."""
+        return self.vault.document
+
+    def stored(self) -> Document:
+        """The document on disk, read as a new daemon would."""
+        return Vault.load(self.vault.path, MASTER).document
+
+    def caller(self, client: str = "admin") -> Caller:
+        return Caller(client=client, auth="token", peer="127.0.0.1", request_id="r1")
+
+    def events(self, kind: str = "") -> list[Event]:
+        """Return the log's events, chain and signatures checked, those of `kind` and what begins like it."""
+        return [event for event in whole_chain(self.key, [self.audit_path]) if event.type.startswith(kind)]
+
+    async def close(self) -> None:
+        await self.committer.close()
+        await self.log.close()
+
+
+def whole_chain(key: SigningKey, paths: Sequence[Path]) -> list[Event]:
+    """Return the events in the files, oldest first; fail where the chain from its very first line is not whole.
+
+    A line that repeats an earlier one byte for byte counts once.
+    """
+    ring = KeyRing([key.public])
+    expected = Chain(log_id="log", node="pi", key=key)
+    seen: set[bytes] = set()
+    events: list[Event] = []
+    for path in paths:
+        if not path.exists():
+            continue
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        assert content in (b"",) or content.endswith(b"\n"), f"{path} ends in a torn line"
+        for raw in content.splitlines():
+            if raw in seen:
+                continue
+            seen.add(raw)
+            event = verify_line(raw, ring)
+            assert (event.sequence, event.prev) == (expected.sequence + 1, expected.head)
+            # Ed25519 takes no randomness, so the chain can be made anew from what the lines say.
+            assert expected.append(event.type, event.subject, event.data, event.time).raw == raw
+            events.append(event)
+    return events
