@@ -12,8 +12,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)"
-"""Python's `$` also matches before a final newline, so that is ruled out; other dialects read the pattern alike."""
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+"""For documents. Python's `$` lets a final newline by: what decides is `is_name`."""
 MAX_VALUE_BYTES: Final = 64 * 1024
 MAX_IN_GRACE: Final = 8
 MAX_REASON: Final = 200
@@ -21,7 +21,7 @@ MAX_SAFE_INTEGER: Final = 2**53 - 1
 NEVER_MS: Final = 253402300799999
 """`9999-12-31T23:59:59.999Z`, the instant that stands for never, in epoch milliseconds."""
 
-_NAME = re.compile(NAME_PATTERN)
+_NAME = re.compile(NAME_PATTERN[:-1] + r"\Z")
 _DURATION = re.compile(r"([0-9]{1,9})([dhms])\Z")
 _UNIT_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
 DAY_MS: Final = _UNIT_MS["d"]
@@ -36,7 +36,7 @@ AuthKind = Literal["header", "token", "uid", "tls"]
 
 SecretName = Annotated[str, Meta(pattern=NAME_PATTERN, description="A secret's name")]
 DurationText = Annotated[
-    str, Meta(pattern=r"^([0-9]{1,9}[dhms]|never)$(?!\n)", description="A duration: 90d, 12h, 30m, 45s or never")
+    str, Meta(pattern=r"^([0-9]{1,9}[dhms]|never)$", description="A duration: 90d, 12h, 30m, 45s or never")
 ]
 Version = Annotated[int, Meta(ge=1, le=MAX_SAFE_INTEGER)]
 

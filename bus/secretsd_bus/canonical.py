@@ -1,16 +1,17 @@
 """Canonical JSON (RFC 8785, JCS) of the values that travel here: what is signed, sealed and hashed.
 
 The subset: ASCII keys, strings without control characters, U+007F or lone surrogates, integers below 2^53,
-booleans, null, lists and objects of them. In it Python's own encoder writes the bytes that RFC 8785 asks
-for, in a quarter of the time (a property test holds it to the package `rfc8785`); `jq -cS` writes them too.
+booleans, null, lists and objects of them. In it msgspec's encoder writes the bytes that RFC 8785 asks for, in
+a twentieth of the time (a property test holds it to the package `rfc8785`); `jq -cS` writes them too.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from secretsd_bus._strict import parse
 from secretsd_bus.errors import Refused
@@ -20,10 +21,10 @@ JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | bool | None
 INTEGER_LIMIT: Final = 2**53
 """Integers stay below this in absolute value: every JSON reader holds them exactly."""
 
-_write = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_write: Final = msgspec.json.Encoder(order="sorted").encode
 
 # In the encoder's output a backslash before anything but a quote or a backslash begins a control character.
-_ONLY_PLAIN_ESCAPES: Final = re.compile(r'[^\\]*(?:\\["\\][^\\]*)*')
+_ONLY_PLAIN_ESCAPES: Final = re.compile(rb'[^\\]*(?:\\["\\][^\\]*)*')
 
 
 def encode(value: JSON) -> bytes:
@@ -35,14 +36,14 @@ def encode(value: JSON) -> bytes:
         _check(value)
     except RecursionError as error:
         raise ValueError("nested too deeply for canonical JSON") from error
-    text = _write(value)
-    if "\x7f" in text or ("\\" in text and _ONLY_PLAIN_ESCAPES.fullmatch(text) is None):
-        raise ValueError("a string with a control character has no canonical form here")
     try:
-        return text.encode()
+        data = _write(value)
     except UnicodeEncodeError as error:
-        # Python's error would carry the text; ours doesn't.
+        # The error of Python's codec would carry the text; ours doesn't.
         raise ValueError(f"a string with a lone surrogate has no canonical form ({error.reason})") from None
+    if b"\x7f" in data or (b"\\" in data and _ONLY_PLAIN_ESCAPES.fullmatch(data) is None):
+        raise ValueError("a string with a control character has no canonical form here")
+    return data
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -62,22 +63,21 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def _check(value: object) -> None:
-    """Raise ValueError unless `value` holds only the subset's types; what strings hold is checked later."""
+    """Raise ValueError unless `value` holds only the subset's types, not their subclasses; strings are judged later."""
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return
-    if isinstance(value, int):
+    if isinstance(value, int) and kind is int:
         if not -INTEGER_LIMIT < value < INTEGER_LIMIT:
             raise ValueError("an integer of 2^53 or more has no canonical form here")
     elif isinstance(value, dict):
         for key, member in value.items():
-            if not (isinstance(key, str) and key.isascii()):
+            if not (type(key) is str and key.isascii()):
                 raise ValueError("a key that isn't ASCII text has no canonical form here")
-            _check(member)
+            if type(member) is not str:
+                _check(member)
     elif isinstance(value, list):
         for element in value:
             _check(element)
-    elif not isinstance(value, str):
-        raise ValueError(  # noqa: TRY004 — as for every other value that has none
-            f"a value of type {kind.__name__} has no canonical form here"
-        )
+    else:
+        raise ValueError(f"a value of type {kind.__name__} has no canonical form here")

@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Self
 
 from secretsd_bus import canonical
@@ -44,11 +45,17 @@ def rfc3339(ms: int) -> str:
 
     Raises ValueError outside the years 1 to 9999.
     """
+    return f"{_second(ms // 1000)}.{ms % 1000:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    """Return epoch seconds up to RFC 3339's fraction: many times fall into one second."""
     try:
-        moment = _EPOCH + timedelta(milliseconds=ms)
+        moment = _EPOCH + timedelta(seconds=seconds)
     except OverflowError:
         raise ValueError("a time outside the years 1 to 9999") from None
-    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+    return moment.isoformat(timespec="seconds")[: -len("+00:00")]
 
 
 def parse_time(text: str) -> int:

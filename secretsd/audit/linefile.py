@@ -20,6 +20,8 @@ class LineFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
+        self._file = (0, 0)
+        self._size = 0
         self._cut: tuple[int, int, int] | None = None
         self._owed = b""
 
@@ -31,22 +33,23 @@ class LineFile:
         unless the error's `kept` says that the lines stand in a rotated file; those come first next time.
         """
         data = self._owed + lines
-        stands_elsewhere = False
+        stands = False
         try:
             for _ in range(MOVES_FOLLOWED):
                 self._write(data)
+                # From here on the lines are in the log, also where the path can't be looked at.
+                stands = True
                 if self._is_at_path():
                     self._owed = b""
                     return
-                stands_elsewhere = True
                 self.reopen()
             failure = "it was moved away again and again"
         except OSError as error:
             failure = error.strerror or "no reason given"
-        self._give_up(keep=stands_elsewhere)
-        if stands_elsewhere:
+        self._give_up(keep=stands)
+        if stands:
             self._owed = data
-        raise AuditWriteError(f"can't write {self.path}: {failure}", kept=stands_elsewhere)
+        raise AuditWriteError(f"can't write {self.path}: {failure}", kept=stands)
 
     def reopen(self) -> None:
         """Let go of the file; the next batch goes to what the path is then."""
@@ -56,8 +59,7 @@ class LineFile:
 
     def _write(self, data: bytes) -> None:
         descriptor = self._opened()
-        status = os.fstat(descriptor)
-        self._cut = (status.st_dev, status.st_ino, status.st_size)
+        self._cut = (*self._file, self._size)
         files.write_all(descriptor, data)
         os.fdatasync(descriptor)
         self._cut = None
@@ -72,6 +74,8 @@ class LineFile:
                 files.sync_folder(self.path.parent)
             self._descriptor = descriptor
             self._finish_cut(descriptor)
+            status = os.fstat(descriptor)
+            self._file, self._size = (status.st_dev, status.st_ino), status.st_size
         return self._descriptor
 
     def _finish_cut(self, descriptor: int) -> None:
@@ -86,13 +90,16 @@ class LineFile:
         self._cut = None
 
     def _is_at_path(self) -> bool:
-        assert self._descriptor is not None  # noqa: S101 — _write has just opened it
+        """Tell whether the path is still the open file, and note its size for the next batch.
+
+        Each call of the kernel costs this thread a wait for the interpreter, so there is one.
+        """
         try:
-            there = self.path.lstat()
+            there = os.lstat(self.path)  # noqa: PTH116 — once a batch: pathlib's own takes twice as long
         except FileNotFoundError:
             return False
-        here = os.fstat(self._descriptor)
-        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+        self._size = there.st_size
+        return self._file == (there.st_dev, there.st_ino)
 
     def _give_up(self, *, keep: bool) -> None:
         """Cut the file back to its last durable line and close it: after a failed sync a descriptor proves nothing."""

@@ -57,6 +57,8 @@ class AuditLog:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self.sequence = chain.sequence
         self.head = chain.head
+        self._kept: list[Event] = []
+        """Events of a failed batch that have their place in the chain all the same (AuditWriteError.kept)."""
         self.failure: str | None = None
         self.tail: deque[Event] = deque(maxlen=TAIL_MOST)
         self.on_durable: Callable[[Sequence[Event]], None] = lambda _: None
@@ -69,7 +71,8 @@ class AuditLog:
     async def append(self, *entries: Entry) -> list[Event]:
         """Make the entries durable lines, side by side, and return the events as written.
 
-        Raises AuditWriteError when they could not be made durable; then none of them is in the log.
+        Raises AuditWriteError when they could not be made durable; then none of them is in the log, unless its `kept`
+        says that they are and only the file at the path lacks them. Without entries it makes up for those.
         """
         waiting = _Waiting(entries)
         self._waiting.append(waiting)
@@ -106,14 +109,17 @@ class AuditLog:
     async def _write_batch(self, batch: list[_Waiting]) -> None:
         before = self._chain.copy()
         signed = [(waiting, events) for waiting in batch if (events := await self._sign(waiting)) is not None]
-        lines = b"".join(event.raw + b"\n" for _, events in signed for event in events)
-        if not lines:
+        if not signed:
             return
+        new = [event for _, events in signed for event in events]
+        lines = b"".join(event.raw + b"\n" for event in new)
         started = time.perf_counter()
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, lines)
         except AuditWriteError as error:
-            if not error.kept:
+            if error.kept:
+                self._kept += new
+            else:
                 self._chain = before
             self.failure = str(error)
             self._metrics.audit_failures.inc()
@@ -122,13 +128,14 @@ class AuditLog:
                     waiting.done.set_exception(AuditWriteError(str(error), kept=error.kept))
             return
         self.failure = None
-        self._metrics.audit_batch(sum(len(events) for _, events in signed), time.perf_counter() - started)
+        self._metrics.audit_batch(len(new), time.perf_counter() - started)
         self.sequence, self.head = self._chain.sequence, self._chain.head
+        durable, self._kept = [*self._kept, *new], []
+        self.tail.extend(durable)
         for waiting, events in signed:
-            self.tail.extend(events)
             if not waiting.done.done():
                 waiting.done.set_result(events)
-        self.on_durable([event for _, events in signed for event in events])
+        self.on_durable(durable)
 
     async def _sign(self, waiting: _Waiting) -> list[Event] | None:
         """Return the entries as events in the chain; None when one can't be worded, which only its caller learns."""

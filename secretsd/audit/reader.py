@@ -35,7 +35,7 @@ def peek(line: bytes) -> Peek | None:
     try:
         place = msgspec.json.decode(line, type=Peek)
         return place if place.sequence.isdigit() else None
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
 
 
@@ -44,7 +44,7 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._first: dict[tuple[int, int], int] = {}
+        self._first: dict[tuple[int, int, int], int] = {}
 
     def lines(self, after: int, since: str = "") -> Iterator[tuple[Peek, bytes]]:
         """Yield place and bytes (without newline) of the lines after sequence `after`, not older than `since`.
@@ -61,22 +61,24 @@ class LogReader:
 
     def first_sequence(self) -> int | None:
         """Return the sequence of the oldest line that is still there."""
-        firsts = [first for first, _ in self._by_first()]
+        firsts = [first for first, _ in self.by_first()]
         return min(firsts, default=None)
 
     def _files_from(self, after: int) -> list[Path]:
         """Return the files that may hold lines after `after`, oldest first."""
-        ordered = self._by_first()
+        ordered = self.by_first()
         starts = [index for index, (first, _) in enumerate(ordered) if first <= after + 1]
         return [path for _, path in ordered[starts[-1] if starts else 0 :]]
 
-    def _by_first(self) -> list[tuple[int, Path]]:
-        found: dict[tuple[int, int], int] = {}
+    def by_first(self) -> list[tuple[int, Path]]:
+        """Return the files that have a line, each with its first sequence, oldest first."""
+        found: dict[tuple[int, int, int], int] = {}
         ordered: list[tuple[int, Path]] = []
         for path in find_files(self.path):
             try:
                 status = path.stat()
-                key = (status.st_dev, status.st_ino)
+                # The time is part of it because a new file often gets the inode of one just removed.
+                key = (status.st_dev, status.st_ino, status.st_mtime_ns)
                 first = self._first.get(key) or _first_sequence(path)
             except (OSError, EOFError, zlib.error):
                 continue
@@ -135,23 +137,27 @@ def _start(descriptor: int, after: int, since: str) -> int:
     return low
 
 
-def last_line(path: Path) -> tuple[Peek, bytes] | None:
-    """Return place and bytes of a file's last whole line, None when it has none. Raises OSError, EOFError."""
-    newest: tuple[Peek, bytes] | None = None
+def last_line(path: Path) -> bytes | None:
+    """Return a file's last whole line without its newline, whatever it says; None when it has none.
+
+    Raises OSError, EOFError, zlib.error.
+    """
     if path.suffix == ".gz":
-        for found in _lines_of(path, -1, ""):
-            newest = found
+        newest: bytes | None = None
+        with gzip.open(path, "rb") as packed:
+            for line in packed:
+                newest = line[:-1] if line.endswith(b"\n") else newest
         return newest
     with path.open("rb") as plain:
         size = os.fstat(plain.fileno()).st_size
         reach = _OFFSETS_PER_STEP
-        while newest is None and size > 0:
-            plain.seek(max(0, size - reach))
-            if reach < size:
-                plain.readline()
-            for found in _wanted(iter(plain), -1, ""):
-                newest = found
-            if reach >= size:
-                break
+        while True:
+            start = max(0, size - reach)
+            chunk = os.pread(plain.fileno(), size - start, start)
+            end = chunk.rfind(b"\n")
+            begin = chunk.rfind(b"\n", 0, max(end, 0)) + 1
+            if end >= 0 and (begin > 0 or start == 0):
+                return chunk[begin:end]
+            if start == 0:
+                return None
             reach *= 4
-    return newest

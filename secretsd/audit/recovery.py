@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +14,7 @@ from secretsd_bus import Event, KeyRing, Refused, VerifyKey, line_hash, verify_l
 
 from secretsd import files
 from secretsd.audit.logfiles import find_files
-from secretsd.audit.reader import LogReader, Peek, last_line
+from secretsd.audit.reader import LogReader, Peek, last_line, peek
 from secretsd.errors import VaultError
 
 WITH_GENERATION: Final = (
@@ -44,24 +46,30 @@ class Reach:
 def set_aside_torn_tail(path: Path) -> Path | None:
     """Move what follows the last newline of the log into a file of its own; return that file, None when all is whole.
 
-    Such a tail was never acknowledged: a line counts from its newline on. Raises OSError.
+    Such a tail was never acknowledged: a line counts from its newline on. After a crash the file may have been rotated
+    before this start, so those are looked at too. Raises OSError.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        size = os.fstat(descriptor).st_size
-        whole = _end_of_last_line(descriptor, size)
+    plain = [file for file in find_files(path) if file.suffix != ".gz"]
+    torn = [aside for file in plain if (aside := _set_aside(file)) is not None]
+    return torn[0] if torn else None
+
+
+def _set_aside(file: Path) -> Path | None:
+    with file.open("rb") as reading:
+        size = os.fstat(reading.fileno()).st_size
+        whole = _end_of_last_line(reading.fileno(), size)
         if whole == size:
             return None
-        torn = path.with_name(f"{path.name}.torn-{whole}")
-        files.replace(torn, os.pread(descriptor, size - whole, whole))
+        tail = os.pread(reading.fileno(), size - whole, whole)
+    torn = file.with_name(f"{file.name}.torn-{whole}")
+    files.replace(torn, tail)
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
         os.ftruncate(descriptor, whole)
         os.fsync(descriptor)
-        return torn
     finally:
         os.close(descriptor)
+    return torn
 
 
 def reach(path: Path, *, log_id: str, sequence: int, head: str, key: VerifyKey) -> Reach:
@@ -157,17 +165,31 @@ def _lines_since(path: Path, sequence: int, head: str, newest: int, ring: KeyRin
 
 
 def _newest_line(path: Path) -> tuple[Peek, bytes] | None:
-    """Return the newest line anywhere. Compressed files are asked only where no plain one has a line."""
-    found = find_files(path)
-    plain = [last for file in found if file.suffix != ".gz" and (last := last_line(file)) is not None]
-    if plain:
-        return max(plain, key=lambda last: last[0].number)
-    packed = sorted((file for file in found if file.suffix == ".gz"), key=lambda file: file.stat().st_mtime)
-    for file in reversed(packed):
-        last = last_line(file)
-        if last is not None:
-            return last
-    return None
+    """Return the newest line anywhere. Compressed files are asked only where the active one has no line."""
+    ordered = [file for _, file in LogReader(path).by_first()]
+    plain = [file for file in find_files(path) if file.suffix != ".gz"]
+    lasts = [last for file in plain if (last := _last_of(file)) is not None]
+    if path not in ordered:
+        packed = reversed([file for file in ordered if file.suffix == ".gz"])
+        lasts += [last for last in (_last_of(file) for file in islice(packed, 1)) if last is not None]
+    return max(lasts, key=lambda last: last[0].number, default=None)
+
+
+def _last_of(file: Path) -> tuple[Peek, bytes] | None:
+    """Return a file's last line. Raises VaultError when that is none of a log: what comes after it would be lost."""
+    try:
+        line = last_line(file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise VaultError(f"can't read {file}: {error}; restore it from its backup") from error
+    if line is None:
+        return None
+    place = peek(line)
+    if place is None:
+        raise VaultError(
+            f"{file} ends with a line that is none of the log: it was edited. Restore it from its backup, or take what "
+            "does not belong there off its end; `secretsctl audit verify` names the line"
+        )
+    return place, line
 
 
 def _end_of_last_line(descriptor: int, size: int) -> int:

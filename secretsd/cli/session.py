@@ -53,7 +53,7 @@ def decoded(answer: Response, kind: type[T]) -> T:
     """Return the body of an answer as `kind`. Raises Unreachable when something else than the daemon answered."""
     try:
         return msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         pass
     raise Unreachable("the answer isn't one of jarvis-secretsd", hint=_UNREACHABLE_HINT)
 

@@ -111,7 +111,7 @@ def _unwrap(document: KeyFile, wrapped: bytes, path: Path, passphrase: Sensitive
 def _parse(data: bytes, path: Path) -> KeyFile:
     try:
         return msgspec.json.decode(data, type=KeyFile)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise _damaged(path) from error
 
 

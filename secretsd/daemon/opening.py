@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +48,18 @@ def open_state(config: Config) -> Opened:
         create_state(config, given)
         note = "first start"
     master, key = load_keys(state, given)
-    torn = recovery.set_aside_torn_tail(state.audit)
-    if torn is not None:
-        note = f"a torn last line of the audit log was set aside in {torn.name}"
     vault = Vault.load(state.vault, master)
     mark = vault.document.audit
-    reach = recovery.reach(state.audit, log_id=mark.log_id, sequence=mark.sequence, head=mark.head, key=key.public)
+    try:
+        torn = recovery.set_aside_torn_tail(state.audit)
+        reach = recovery.reach(state.audit, log_id=mark.log_id, sequence=mark.sequence, head=mark.head, key=key.public)
+    except (OSError, EOFError, zlib.error) as error:
+        raise VaultError(
+            f"can't read the audit log {state.audit}: {error}; make its files readable and writable for the daemon's "
+            "user, or restore the damaged one from its backup"
+        ) from error
+    if torn is not None:
+        note = f"a torn last line of the audit log was set aside in {torn.name}"
     _check_vault_reaches(state, vault.document, reach.since_mark)
     return Opened(
         vault=vault,

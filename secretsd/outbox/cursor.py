@@ -30,7 +30,7 @@ def load(path: Path, log_id: str) -> Cursor:
     """Return the cursor in `path`; a fresh one when there is none, it is damaged, or of another log."""
     try:
         cursor = msgspec.json.decode(path.read_bytes(), type=Cursor)
-    except (OSError, msgspec.MsgspecError, RecursionError):
+    except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
         return Cursor(log_id)
     return cursor if cursor.log_id == log_id else Cursor(log_id, session=cursor.session)
 

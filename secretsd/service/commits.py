@@ -162,6 +162,9 @@ class Committer:
         try:
             events = await self._log.append(*(Entry(line.type, line.subject, line.data) for line in document.outbox))
         except AuditWriteError as error:
+            if error.kept:
+                # The lines have their place in the log; only the file at the path lacks them.
+                self._unfinished = replace(document, outbox=())
             raise Problem(
                 "outcome-unknown" if fresh else "audit-unavailable",
                 f"The change is in the vault, its audit line is not: {error}. It takes effect once the line can be "

@@ -180,7 +180,7 @@ class Codec:
         try:
             preamble = msgspec.json.decode(data, type=_Preamble)
             preamble.vault_id.encode("ascii")
-        except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise _not_a_vault(path) from error
         if preamble.format != FORMAT:
             raise VaultError(
@@ -215,7 +215,7 @@ class Codec:
         """
         try:
             stored = msgspec.json.decode(data, type=_Stored)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise _not_a_vault(path) from error
         document = Document(**{name: getattr(stored, name) for name in Document.__struct_fields__})
         if not hmac.compare_digest(self.encode(document), data):

@@ -1,11 +1,10 @@
-"""What the bus carries: events, byte for byte the audit line; states, checkpoint, status, keys; after outages too."""
+"""What the bus carries: events, byte for byte the audit line; states, checkpoint, status, keys."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -256,160 +255,6 @@ def test_an_orderly_end_says_stopped_and_offline(
         assert daemon.terminate() == 0
         tap.wait_event(lambda event: event.type == "daemon.stopped", "daemon.stopped")
         tap.wait_event(lambda event: event.type == "daemon.status" and event.data["state"] == "offline", "offline")
-
-
-# Outages
-
-
-def owed_arrives(daemon: Daemon, tap: Tap, name: str) -> list[int]:
-    """Wait for the last change of `name` on the bus; return the versions announced, in order of arrival."""
-    version = daemon.api.secret(name)["version"]
-    tap.wait_event(
-        lambda event: event.subject == name and event.type == "secret.rotated" and event.data["version"] == version,
-        f"version {version} of {name}",
-    )
-    return [
-        heard.event.data["version"]
-        for heard in tap.heard
-        if heard.event is not None and heard.topic == tap.topics.secret_event(name, "rotated")
-    ]
-
-
-def without_repeats(items: list[int]) -> list[int]:
-    return [item for index, item in enumerate(items) if index == 0 or items[index - 1] != item]
-
-
-def test_what_changed_while_the_broker_was_down_is_told_when_it_is_back(
-    prefix: str, new_daemon: Callable[..., Daemon]
-) -> None:
-    own = Broker().start()
-    try:
-        daemon = new_daemon(bus=own.url, prefix=prefix).start().wait_bus()
-        daemon.api.create("x", type="generic")
-        own.kill()
-        daemon.wait_bus("disconnected")
-        assert daemon.api.get("/healthz").status == 200
-        for _ in range(5):
-            daemon.api.rotate("x")
-        own.start()
-        with daemon.tap() as tap:
-            daemon.wait_bus()
-            assert without_repeats(owed_arrives(daemon, tap, "x")) == [2, 3, 4, 5, 6]
-    finally:
-        own.close()
-
-
-def test_what_is_owed_survives_a_restart_of_the_daemon(prefix: str, new_daemon: Callable[..., Daemon]) -> None:
-    own = Broker().start()
-    try:
-        daemon = new_daemon(bus=own.url, prefix=prefix).start().wait_bus()
-        daemon.api.create("x", type="generic")
-        own.kill()
-        daemon.wait_bus("disconnected")
-        daemon.api.rotate("x")
-        daemon.api.rotate("x")
-        daemon.sigkill()
-        own.start()
-        with daemon.tap() as tap:
-            daemon.start().wait_bus()
-            assert without_repeats(owed_arrives(daemon, tap, "x")) == [2, 3]
-            last = daemon.lines()[-1]["id"]
-            tap.wait_event(lambda event: event.id == last, "the audit backlog too")
-    finally:
-        own.close()
-
-
-def test_a_change_is_told_before_the_audit_backlog(prefix: str, new_daemon: Callable[..., Daemon]) -> None:
-    own = Broker().start()
-    try:
-        daemon = new_daemon(bus=own.url, prefix=prefix).start().wait_bus()
-        own.kill()
-        daemon.wait_bus("disconnected")
-        reads = {daemon.api.get("/secrets").headers["X-Request-Id"] for _ in range(300)}
-        daemon.api.create("x", "v")
-        own.start()
-        with daemon.tap() as tap:
-            daemon.wait_bus()
-            tap.wait_topic(tap.topics.secret_state("x"))
-            before = [heard.event for heard in tap.heard if heard.event is not None]
-            told = sum(event.data.get("request_id") in reads for event in before)
-            assert told < len(reads)
-            for request in reads:
-                tap.wait_request(request)
-    finally:
-        own.close()
-
-
-def test_what_is_owed_too_long_is_named_in_a_gap_instead(prefix: str, new_daemon: Callable[..., Daemon]) -> None:
-    own = Broker().start()
-    try:
-        daemon = new_daemon(bus=own.url, prefix=prefix, config={"bus": {"replay_max": "1s"}}).start().wait_bus()
-        own.kill()
-        daemon.wait_bus("disconnected")
-        daemon.api.create("x", "v")
-        old = daemon.events("secret.created")[0]
-        over = datetime.fromisoformat(old["time"]) + timedelta(seconds=2)
-        eventually(lambda: datetime.now(UTC) > over, "the event is too old")
-        own.start()
-        with daemon.tap() as tap:
-            gap = tap.wait_event(lambda event: event.type == "audit.gap", "the gap")
-            assert int(gap.data["first"]) <= int(old["sequence"]) <= int(gap.data["last"])
-            tap.wait_topic(tap.topics.secret_state("x"))
-            assert tap.on(tap.topics.secret_event("x", "created")) == []
-    finally:
-        own.close()
-
-
-def test_a_daemon_starts_and_serves_without_a_broker(prefix: str, new_daemon: Callable[..., Daemon]) -> None:
-    own = Broker()
-    daemon = new_daemon(bus=own.url, prefix=prefix).start()
-    daemon.api.create("x", "v")
-    assert daemon.api.health()["bus"] == "disconnected"
-    own.start()
-    try:
-        daemon.wait_bus()
-        with daemon.tap() as tap:
-            tap.wait_topic(tap.topics.secret_state("x"))
-    finally:
-        own.close()
-
-
-def test_a_broker_that_forgot_its_retained_messages_is_told_again(
-    prefix: str, new_daemon: Callable[..., Daemon]
-) -> None:
-    own = Broker().start()
-    try:
-        daemon = new_daemon(bus=own.url, prefix=prefix).start().wait_bus()
-        daemon.api.create("x", "v")
-        own.kill()
-        (own.directory / "mosquitto.db").unlink(missing_ok=True)
-        own.start()
-        with daemon.tap() as tap:
-            for topic in (
-                tap.topics.secret_state("x"), tap.topics.status(NODE),
-                tap.topics.keys(NODE), tap.topics.checkpoint(NODE),
-            ):  # fmt: skip
-                tap.wait_topic(topic)
-    finally:
-        own.close()
-
-
-def test_the_brokers_retained_states_survive_its_kill(prefix: str, new_daemon: Callable[..., Daemon]) -> None:
-    own = Broker().start()
-    try:
-        daemon = new_daemon(bus=own.url, prefix=prefix).start().wait_bus()
-        daemon.api.create("x", "v")
-        with daemon.tap() as tap:
-            tap.wait_topic(tap.topics.secret_state("x"))
-        eventually(lambda: b"/secret/x/state" in (own.directory / "mosquitto.db").read_bytes(), "the broker saves")
-        daemon.sigkill()
-        own.kill()
-        own.start()
-        with daemon.tap() as tap:
-            heard = tap.wait_topic(tap.topics.secret_state("x"))
-            assert heard.retain
-    finally:
-        own.close()
 
 
 # How much of the audit is told

@@ -136,6 +136,7 @@ def test_a_token_proves_its_client(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     "given",
     ["", "wrong", TOKENS["tina"][:-1], TOKENS["tina"] + "x", TOKENS["first"], TOKENS["tina"].swapcase()],
+    ids=["empty", "wrong", "shortened", "lengthened", "another's", "in the other case"],
 )
 def test_any_other_token_does_not(daemon: Daemon, given: str) -> None:
     daemon.api.as_("tina", given).get("/secret/x").refused(401, "bad-credential")

@@ -1,43 +1,69 @@
-"""The recipe of docs/events.md: a message from mosquitto_sub verifies with jq and openssl alone."""
+"""The recipes of docs/events.md: a message from mosquitto_sub verifies with jq and openssl alone."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.broker import Broker
-from tests.support.daemon import NODE, Daemon
+from tests.support.daemon import Daemon
+from tests.support.waiting import eventually
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "events.md"
 
 
-def recipe() -> str:
-    """Return the shell block of the document that calls openssl."""
-    if not DOCUMENT.exists():
-        pytest.skip("docs/events.md is not written yet")
-    blocks: list[str] = re.findall(r"```(?:sh|bash)\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    return next(block for block in blocks if "openssl pkeyutl" in block)
+def recipe(name: str) -> str:
+    """Return the shell block of the document that is marked with `name`."""
+    block = re.search(rf"<!-- recipe: {name} -->\n```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert block is not None, f"docs/events.md has no recipe {name}"
+    return block[1]
 
 
-@pytest.mark.parametrize("altered", [False, True], ids=["as it came", "altered"])
-def test_a_message_verifies_with_jq_and_openssl_alone(
-    broker: Broker, prefix: str, tmp_path: Path, new_daemon: Callable[..., Daemon], altered: bool
-) -> None:
-    daemon = new_daemon(bus=broker.url, prefix=prefix).start().wait_bus()
-    message = subprocess.run(
-        ["mosquitto_sub", "-p", str(broker.port), "-V", "mqttv5", "-q", "1", "-C", "1", "-W", "20", "-N",
-         "-t", f"{prefix}/checkpoint/{NODE}"],
-        capture_output=True, check=True,
-    ).stdout  # fmt: skip
-    (tmp_path / "event.json").write_bytes(
-        message.replace(b'"interval_secs":1', b'"interval_secs":2') if altered else message
-    )
+@pytest.fixture
+def received(tmp_path: Path, new_daemon: Callable[..., Daemon]) -> Iterator[Path]:
+    """A folder that holds event.json, received as the document says, and the public key."""
+    broker = Broker().start()
+    daemon = new_daemon(bus=broker.url).start().wait_bus()
     shutil.copyfile(daemon.public_key_path, tmp_path / "audit.sign.pub")
-    run = subprocess.run(["bash", "-ec", recipe()], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (run.returncode == 0) is not altered, run.stdout + run.stderr
-    assert ("Signature Verified Successfully" in run.stdout) is not altered
+    environment = os.environ | {"PORT": str(broker.port)}
+    with subprocess.Popen(["bash", "-ec", recipe("receive")], cwd=tmp_path, env=environment) as receiving:
+
+        def heard() -> bool:
+            daemon.api.get("/secrets").ok()
+            return receiving.poll() is not None
+
+        eventually(heard, "mosquitto_sub hears of an access")
+    assert receiving.returncode == 0
+    yield tmp_path
+    broker.close()
+
+
+def verify(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", recipe("verify")], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_message_verifies_with_jq_and_openssl_alone(received: Path) -> None:
+    done = verify(received)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Signature Verified Successfully" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b'"client":"admin"', b'"client":"admim"'), (b'"action":', b'"action" :')],
+    ids=["another client", "not canonical"],
+)
+def test_an_altered_message_does_not(received: Path, before: bytes, after: bytes) -> None:
+    event = received / "event.json"
+    content = event.read_bytes()
+    assert before in content
+    event.write_bytes(content.replace(before, after))
+    done = verify(received)
+    assert done.returncode != 0
+    assert "Signature Verified Successfully" not in done.stdout

@@ -232,10 +232,11 @@ class Daemon:
         """Return the event-signing key as a client trusts it: from the file."""
         return audit_log.keyring(self.public_key_path)
 
-    def tap(self, **options: Any) -> Tap:
-        """Return a listener on this daemon's part of the bus; enter it to start."""
-        assert self.bus is not None
-        return Tap(self.bus, self.prefix, self.keyring(), **options)
+    def tap(self, url: str | None = None, **options: Any) -> Tap:
+        """Return a listener on this daemon's part of the bus (the daemon's broker by default); enter it to start."""
+        there = url or self.bus
+        assert there is not None
+        return Tap(there, self.prefix, self.keyring(), **options)
 
     def verified_log(self) -> list[Event]:
         """Return the events of the audit log after verifying all of it."""

@@ -46,11 +46,13 @@ class Relay:
 
     def freeze(self, *directions: Direction) -> None:
         """Pass nothing on in these directions (none given: in both); connections stay, and new ones are taken."""
-        self.call(lambda: [self._open[direction].clear() for direction in directions or ("up", "down")])
+        for direction in directions or ("up", "down"):
+            self.call(self._open[direction].clear)
 
     def thaw(self) -> None:
         """Pass on again, first what came meanwhile."""
-        self.call(lambda: [gate.set() for gate in self._open.values()])
+        for gate in self._open.values():
+            self.call(gate.set)
 
     def cut(self) -> None:
         """End all connections; new ones are taken."""

@@ -79,7 +79,8 @@ class History:
         if seen.epoch != answer.epoch or seen.session > answer.session:
             self.another_identity(now)
             return True
-        if seen.generation > answer.generation and received_at >= self._asked_at:
+        # While a question is under way its answer may be past this already; then `answered` judges it again.
+        if seen.generation > answer.generation and received_at >= self._asked_at and not self.asking:
             self._ask_spread(now)
         if seen.session != answer.session:
             return False

@@ -262,6 +262,19 @@ def test_only_one_question_is_under_way_and_a_checkpoint_meanwhile_asks_once_mor
     assert world.due().changes
 
 
+def test_a_checkpoint_during_a_question_whose_answer_covers_it_asks_no_more(world):
+    world.begin()
+    world.checkpoint(6)
+    world.now += 0.2
+    assert world.due().changes
+    world.checkpoint(7)
+    answer = Changes(EPOCH, 7, 1, world.uptime_ms, ())
+    world.state.changes_answered(answer, complete=False, sent_at=world.now, now=world.now)
+    world.now += 1
+    assert not world.due().changes
+    assert world.state.history.vouched_until > world.now
+
+
 def test_a_daemon_that_answers_less_than_it_announced_is_not_asked_faster_than_it_announces(world):
     world.begin()
     world.checkpoint(9)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Meta
 from secretsd_bus import b64url_encode
 
 from secretsd.crypto import masterkey
@@ -20,14 +21,14 @@ PASSPHRASE = Sensitive(b"correct horse")
 MASTER = masterkey.generate()
 
 
+class Cheap(Argon2Parameters, frozen=True):
+    memory_kib: Annotated[int, Meta(ge=32, le=4 * 1024 * 1024)] = 64
+    iterations: Annotated[int, Meta(ge=1, le=64)] = 1
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _cheap() -> Any:
     """Stretch with little memory: what is tested here does not depend on how much."""
-
-    class Cheap(Argon2Parameters, frozen=True):
-        memory_kib: int = 64
-        iterations: int = 1
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(masterkey, "Argon2Parameters", Cheap)
         yield
@@ -139,6 +140,13 @@ def test_a_truncated_file_is_refused_wherever_it_ends(passphrase: Sensitive | No
 def test_no_bytes_get_past_as_anything_else_than_a_key_file_error(data: bytes) -> None:
     with pytest.raises(KeyFileError):
         masterkey.decode(data, PATH, PASSPHRASE)
+
+
+@given(at=st.integers(0, 60), byte=st.integers(128, 255))
+def test_a_byte_that_is_no_utf_8_is_damage_wherever_it_stands(at: int, byte: int) -> None:
+    data = masterkey.encode(MASTER, None)
+    with pytest.raises(KeyFileError, match="truncated or altered"):
+        masterkey.decode(data[:at] + bytes([byte]) + data[at + 1 :], PATH, None)
 
 
 def test_deep_nesting_is_refused_like_any_damage() -> None:
