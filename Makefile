@@ -5,6 +5,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# More than cores: the tests wait for daemons, brokers and graces more than they compute.
+WORKERS ?= 4
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/local/sbin:/usr/sbin
 
 SETUP := tools/environment
@@ -24,7 +26,7 @@ run: $(VENV)/.ready-$(RUN_KIND) ## try it: daemon, broker and a live client; Ctr
 	@exec $(BIN)/python -m demo
 
 test: $(VENV)/.ready-dev tools-for-tests ## the whole suite, under five minutes
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # pytest's 5 means that no test is marked slow, which is no failure.
 test-slow: $(VENV)/.ready-dev tools-for-tests ## the tests that take minutes

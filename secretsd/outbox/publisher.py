@@ -153,6 +153,10 @@ class Publisher:
             except (BusError, OSError, ValueError) as error:
                 self._connection = "disconnected"
                 trouble = str(error)
+            except Exception:
+                # Whatever it was, the bus must not stay silent for it: what is owed is still owed.
+                self._connection = "disconnected"
+                log.exception("bus: an unforeseen error ended the connection")
             if trouble != self._trouble:
                 log.warning("bus: %s; tried again until it works", trouble)
                 self._trouble = trouble

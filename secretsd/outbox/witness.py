@@ -6,9 +6,12 @@ A checkpoint counts only when this daemon's key signed it. No I/O.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from secretsd_bus import Event, KeyRing, Refused, Topics, Verifier, VerifyKey
+
+FOREIGN_MOST: Final = 16
+"""How many foreign topics are remembered; whoever writes there could invent any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,16 @@ class Witness:
         try:
             event = self._verifier.verify(topic, payload)
         except Refused:
-            self.foreign.add(topic)
+            self._note(topic)
             return None
         if not event.id.startswith(f"{self._log_id}-"):
-            self.foreign.add(topic)
+            self._note(topic)
             return None
         return event
+
+    def _note(self, topic: str) -> None:
+        if len(self.foreign) < FOREIGN_MOST:
+            self.foreign.add(topic)
 
     def is_own_echo(self, event: Event, session: int) -> bool:
         """Tell whether the message is the status that was published on this connection."""

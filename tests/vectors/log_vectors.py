@@ -183,7 +183,10 @@ def broken() -> list[dict[str, Any]]:
     case(
         "twice",
         "one sequence, rightly signed, with two contents",
-        {ACTIVE: log[2:], old: [*log[:2], chain_at(log, 2).append("secret.read", None, access_data(name="other"), TIME)]},
+        {
+            ACTIVE: log[2:],
+            old: [*log[:2], chain_at(log, 2).append("secret.read", None, access_data(name="other"), TIME)],
+        },
         (ACTIVE, 1),
         "second time",
     )

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from random import random
 from typing import Any
 
-from secretsd_bus import BusError, Event, Link, Message, Refused, Topics
+from secretsd_bus import BusDenied, BusError, BusLost, Event, Link, Message, Refused, Topics
 
 from secretsd_client import _model
 from secretsd_client._daemon import Daemon
@@ -62,7 +62,7 @@ class Listener:
 
     def names_changed(self, name: str) -> None:
         """Subscribe to a name's topics, soon, if that hasn't been done."""
-        if self.ready.is_set() and name not in self._subscribed:
+        if name not in self._subscribed:
             self._look.set()
 
     async def run(self) -> None:
@@ -103,8 +103,8 @@ class Listener:
         try:
             self._state.counts["bus_connects"] += 1
             # The checkpoint first: a broker's queue may overflow with states, and this one heals the rest.
-            await link.subscribe(
-                [topics.checkpoint(info.node), topics.status(info.node), topics.audit("audit", "key_rotated")]
+            await self._subscribe(
+                link, [topics.checkpoint(info.node), topics.status(info.node), topics.audit("audit", "key_rotated")]
             )
             self._subscribed = set()
             await self._subscribe_names(link, topics)
@@ -118,8 +118,21 @@ class Listener:
         new = sorted(self._state.names() - self._subscribed)
         for first in range(0, len(new), _FILTERS_AT_ONCE):
             names = new[first : first + _FILTERS_AT_ONCE]
-            await link.subscribe([f"{topics.prefix}/secret/{name}/+" for name in names])
+            await self._subscribe(link, [f"{topics.prefix}/secret/{name}/+" for name in names])
             self._subscribed.update(names)
+
+    async def _subscribe(self, link: Link, filters: list[str]) -> None:
+        """Subscribe; a refusal is counted, for it costs hints only. Raises BusLost when no answer comes."""
+        try:
+            async with asyncio.timeout(self._settings.timeout_secs):
+                await link.subscribe(filters)
+        except TimeoutError:
+            raise BusLost("the broker answers no subscription") from None
+        except BusDenied as refusal:
+            counts = self._state.counts
+            counts["subscriptions_refused"] += 1
+            if counts["subscriptions_refused"] == 1:
+                _log.warning("changes are noticed later than they could be: %s; look at the broker's ACL", refusal)
 
     async def _synchronised(self, link: Link) -> None:
         """Be ready when `/changes` has answered what was asked after the subscriptions, if the link lasts."""

@@ -34,7 +34,7 @@ class Settings:
     mqtt_cert_file: Path | None = None
     mqtt_key_file: Path | None = None
     timeout_secs: float = 5.0
-    """How long one question to the daemon may take."""
+    """How long one question to the daemon may take, and the broker's answer to a subscription."""
     times: Times = field(default_factory=Times)
 
     @classmethod

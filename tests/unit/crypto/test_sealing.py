@@ -15,7 +15,13 @@ from tests.vectors import generate
 
 VECTORS: dict[str, Any] = json.loads((generate.FOLDER / "sealing" / "values.json").read_text())
 SEALER = ValueSealer(Sensitive(b"\x01" * 32))
-PLACE: dict[str, Any] = {"document_format": 1, "vault_id": "vault", "name": "db_password", "version": 2, "kid": "k" * 22}
+PLACE: dict[str, Any] = {
+    "document_format": 1,
+    "vault_id": "vault",
+    "name": "db_password",
+    "version": 2,
+    "kid": "k" * 22,
+}
 VALUE = Sensitive("geheim é".encode())
 
 

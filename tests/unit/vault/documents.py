@@ -77,9 +77,9 @@ DOCUMENTS = st.builds(
     ),
     outbox=st.lists(st.builds(OwedLine, type=IDS, subject=st.none() | TEXT, data=_DATA), max_size=3).map(tuple),
     past_epochs=st.lists(st.builds(PastEpoch, epoch=IDS, generation=NUMBERS), max_size=2).map(tuple),
-    receipts=st.lists(
-        st.builds(Receipt, key=IDS, fingerprint=IDS, generation=NUMBERS, at=NUMBERS), max_size=2
-    ).map(tuple),
+    receipts=st.lists(st.builds(Receipt, key=IDS, fingerprint=IDS, generation=NUMBERS, at=NUMBERS), max_size=2).map(
+        tuple
+    ),
     format=st.just(1),
 )
 

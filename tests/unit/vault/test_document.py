@@ -23,7 +23,9 @@ from tests.unit.vault.documents import DOCUMENTS, MASTER, RECORDS, codec, docume
 from tests.vectors import generate
 
 PATH = Path("/state/vault.json")
-FILES = {path: path.read_text() for family in ("vault", "sealing", "log") for path in (generate.FOLDER / family).glob("*")}
+FILES = {
+    path: path.read_text() for family in ("vault", "sealing", "log") for path in (generate.FOLDER / family).glob("*")
+}
 VECTORS: dict[str, Any] = {path.stem: json.loads(text) for path, text in FILES.items() if path.parent.name == "vault"}
 SAYS = {
     "not-a-vault": "is not a vault: it is truncated or was edited. Restore",

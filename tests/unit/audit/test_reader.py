@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from secretsd_bus import VerifyKey, line_hash, rfc3339
+
+from secretsd.audit.reader import LogReader, last_line, peek
+from secretsd.audit.verifier import ChainBroken, verify_files
+from tests.unit.audit.support import chain, joined, lines, write
+from tests.unit.support.clock import START_MS
+from tests.vectors import generate
+
+VECTORS: dict[str, Any] = {
+    name: json.loads((generate.FOLDER / "log" / f"{name}.json").read_text()) for name in ("whole", "broken")
+}
+TRUSTED = VerifyKey.from_jwk(json.loads((generate.FOLDER / "events" / "keys.json").read_text())["trusted"])
+
+LOG = lines(400, size=700)
+"""Nearly half a MiB: enough to be searched by halves."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+def numbers(reader: LogReader, after: int, since: str = "") -> list[int]:
+    return [place.number for place, _ in reader.lines(after, since)]
+
+
+def laid_out(folder: Path, vector: dict[str, Any]) -> list[Path]:
+    paths = []
+    for name, text in vector["files"].items():
+        data = text.encode()
+        paths.append(folder / name)
+        paths[-1].write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return paths
+
+
+def split(path: Path) -> None:
+    """The log in three files: packed, plain, active."""
+    write(path.with_name("audit.jsonl.2.gz"), LOG[:100])
+    write(path.with_name("audit.jsonl.1"), LOG[100:250])
+    write(path, LOG[250:])
+
+
+@given(after=st.integers(0, 401), begin=st.none() | st.integers(-2, 402))
+def test_exactly_the_lines_after_a_place_and_a_time_are_found(
+    tmp_path_factory: pytest.TempPathFactory, after: int, begin: int | None
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "three-files" / "audit.jsonl"
+    if not path.exists():
+        path.parent.mkdir()
+        split(path)
+    since = "" if begin is None else rfc3339(START_MS + begin * 1000)
+    expected = [number for number in range(1, 401) if number > after and (begin is None or number >= begin)]
+    assert numbers(LogReader(path), after, since) == expected
+
+
+def test_a_line_comes_as_its_exact_bytes(path: Path) -> None:
+    split(path)
+    assert [line for _, line in LogReader(path).lines(0)] == [event.raw for event in LOG]
+
+
+def test_plain_files_are_searched_by_halves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(path, LOG)
+    asked: list[bytes] = []
+    monkeypatch.setattr("secretsd.audit.reader.peek", lambda line: asked.append(line) or peek(line))  # type: ignore[func-returns-value]  # list.append gives None
+    assert numbers(LogReader(path), 390) == list(range(391, 401))
+    assert len(asked) < 150
+
+
+def test_a_batch_that_stands_in_two_files_is_read_once(path: Path) -> None:
+    write(path.with_name("audit.jsonl.1"), LOG[:10])
+    write(path, LOG[6:20])
+    for after in range(21):
+        assert numbers(LogReader(path), after) == list(range(after + 1, 21))
+
+
+def test_a_torn_last_line_is_not_read(path: Path) -> None:
+    path.write_bytes(joined(LOG[:3]) + LOG[3].raw)
+    assert numbers(LogReader(path), 0) == [1, 2, 3]
+
+
+def test_the_first_sequence_still_there_is_that_of_the_oldest_file(path: Path) -> None:
+    reader = LogReader(path)
+    assert reader.first_sequence() is None
+    write(path, LOG[10:20])
+    assert reader.first_sequence() == 11
+    write(path.with_name("audit.jsonl.1.gz"), LOG[5:10])
+    assert reader.first_sequence() == 6
+
+
+def test_a_new_file_under_the_inode_of_a_removed_one_is_seen_as_it_is(path: Path) -> None:
+    old = write(path.with_name("audit.jsonl.1"), LOG[:100])
+    write(path, LOG[100:150])
+    reader = LogReader(path)
+    assert numbers(reader, 120) == list(range(121, 151))
+    # As logrotate with one old file would do it, the file system giving the freed inode to the new one.
+    content = path.read_bytes()
+    path.unlink()
+    old.rename(path)
+    with path.open("wb") as reused:
+        reused.write(joined(LOG[150:200]))
+    old.write_bytes(content)
+    assert numbers(reader, 140) == list(range(141, 201))
+
+
+def test_a_file_that_is_rotated_while_it_is_read_is_read_to_its_end(path: Path) -> None:
+    write(path, LOG)
+    reading = LogReader(path).lines(0)
+    first = next(reading)[0].number
+    path.rename(path.with_name("audit.jsonl.1"))
+    assert [first, *(place.number for place, _ in reading)] == list(range(1, 401))
+
+
+def test_files_that_do_not_belong_to_the_log_are_left_alone(path: Path) -> None:
+    write(path, LOG[:5])
+    write(path.with_name("audit.jsonl.torn-17"), LOG[5:9])
+    write(path.with_name("audit.jsonl.bak"), LOG[5:9])
+    assert numbers(LogReader(path), 0) == [1, 2, 3, 4, 5]
+
+
+def test_a_damaged_packed_file_does_not_hide_the_others(path: Path) -> None:
+    path.with_name("audit.jsonl.2.gz").write_bytes(b"no gzip")
+    write(path, LOG[:5])
+    assert numbers(LogReader(path), 0) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"x", b"\xff", b"{}", b'{"sequence":1}', b"[" * 100_000, LOG[0].raw[:-1], LOG[0].raw.replace(b'"00000', b'"x0000')]
+)  # fmt: skip
+def test_what_is_no_line_of_the_log_has_no_place(line: bytes) -> None:
+    assert peek(line) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 400_000])
+@pytest.mark.parametrize("name", ["audit.jsonl", "audit.jsonl.1.gz"])
+def test_the_last_whole_line_is_found_however_long_it_is(path: Path, name: str, size: int) -> None:
+    log = lines(3, chain(), size=size)
+    file = write(path.with_name(name), log)
+    assert last_line(file) == log[-1].raw
+    torn = joined(log) + b"torn" * 30_000
+    file.write_bytes(gzip.compress(torn) if name.endswith("gz") else torn)
+    assert last_line(file) == log[-1].raw
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"x" * 200_000])
+def test_a_file_without_a_whole_line_has_no_last_one(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert last_line(path) is None
+
+
+@pytest.mark.parametrize("vector", VECTORS["whole"], ids=lambda vector: vector["name"])
+def test_a_whole_log_is_read_in_order_and_verifies(tmp_path: Path, vector: dict[str, Any]) -> None:
+    paths = laid_out(tmp_path, vector)
+    found = list(LogReader(tmp_path / "audit.jsonl").lines(0))
+    assert [place.number for place, _ in found] == vector["sequences"]
+    assert (line_hash(found[-1][1]) if found else None) == vector["head"]
+    report = verify_files(paths, TRUSTED)
+    assert (report.lines, report.head) == (len(vector["sequences"]), vector["head"])
+
+
+@pytest.mark.parametrize("vector", VECTORS["broken"], ids=lambda vector: vector["name"])
+def test_a_broken_log_is_refused_at_its_first_bad_line(tmp_path: Path, vector: dict[str, Any]) -> None:
+    with pytest.raises(ChainBroken) as failure:
+        verify_files(laid_out(tmp_path, vector), TRUSTED)
+    assert (failure.value.path.name, failure.value.line_number) == (vector["file"], vector["line"])
+    assert vector["says"] in failure.value.reason
