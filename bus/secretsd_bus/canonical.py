@@ -21,6 +21,8 @@ JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | bool | None
 INTEGER_LIMIT: Final = 2**53
 """Integers stay below this in absolute value: every JSON reader holds them exactly."""
 
+_SIMPLE: Final = frozenset({str, bool, type(None)})
+
 _write: Final = msgspec.json.Encoder(order="sorted").encode
 
 # In the encoder's output a backslash before anything but a quote or a backslash begins a control character.
@@ -65,16 +67,16 @@ def decode(data: bytes) -> dict[str, Any]:
 def _check(value: object) -> None:
     """Raise ValueError unless `value` holds only the subset's types, not their subclasses; strings are judged later."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind in _SIMPLE:
         return
-    if isinstance(value, int) and kind is int:
+    if kind is int and isinstance(value, int):
         if not -INTEGER_LIMIT < value < INTEGER_LIMIT:
             raise ValueError("an integer of 2^53 or more has no canonical form here")
     elif isinstance(value, dict):
         for key, member in value.items():
             if not (type(key) is str and key.isascii()):
                 raise ValueError("a key that isn't ASCII text has no canonical form here")
-            if type(member) is not str:
+            if type(member) not in _SIMPLE:
                 _check(member)
     elif isinstance(value, list):
         for element in value:

@@ -21,21 +21,32 @@ from secretsd.errors import Problem
 
 log = logging.getLogger("secretsd.api")
 
+_ID_DIGITS: Final = 16
+_STOCK: Final = 64
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
-def new_request_id() -> str:
-    """Return a random id, 16 hex digits; the sender has no say in it."""
-    return secrets.token_hex(8)
+class RequestIds:
+    """Random ids, 16 hex digits; the sender has no say in them. The kernel is asked for many at once."""
+
+    def __init__(self) -> None:
+        self._stock = ""
+
+    def __call__(self) -> str:
+        """Return the next one."""
+        if not self._stock:
+            self._stock = secrets.token_hex(_STOCK * _ID_DIGITS // 2)
+        request_id, self._stock = self._stock[:_ID_DIGITS], self._stock[_ID_DIGITS:]
+        return request_id
 
 
 class App:
     """The calls of the interface, in front of a service."""
 
-    def __init__(self, service: Service, rules: guards.Rules, *, new_id: Callable[[], str] = new_request_id) -> None:
+    def __init__(self, service: Service, rules: guards.Rules, *, new_id: Callable[[], str] | None = None) -> None:
         self._service = service
         self._rules = rules
-        self._new_id = new_id
+        self._new_id = new_id or RequestIds()
         self._router = Router(ROUTES)
         self.draining = False
         """Set while the server stops: answers close their connections."""

@@ -15,6 +15,8 @@ from secretsd.service import Selector
 DEFAULT_LINES: Final = 1000
 MAX_LINES: Final = 10_000
 
+CURRENT: Final = Selector()
+
 _NUMBER: Final = re.compile(r"(?:0|[1-9][0-9]{0,15})\Z")
 _KID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}\Z")
 _POSITION: Final = re.compile(r"[\x21-\x39\x3b-\x7e]{1,128}:(?:0|[1-9][0-9]{0,15})\Z")
@@ -57,6 +59,8 @@ def number(found: dict[str, str], name: str, *, least: int = 0, most: int = MAX_
 
 def selector(found: dict[str, str]) -> Selector:
     """Return which version `GET /secret/{name}` asks for; raises Problem (400)."""
+    if not found:
+        return CURRENT
     version, kid = found.get("version"), found.get("kid")
     if version is not None and kid is not None:
         raise unreadable("version and kid exclude each other.")

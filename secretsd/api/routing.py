@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+from msgspec import Struct
+
 from secretsd.model import Request
 
 if TYPE_CHECKING:
@@ -66,8 +68,7 @@ class ClientRoute(Route):
     handler: Callable[[Service, Caller, Incoming], Awaitable[Answer]]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What a look-up came to: a route; or none, and the methods that the path has."""
 
     route: OpenRoute | ClientRoute | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,9 @@ from secretsd.errors import AuditWriteError
 
 MOVES_FOLLOWED: Final = 8
 """How often in one batch the file may be moved away under the writer before it gives up."""
+
+LATE_SECONDS: Final = 1.0
+"""So long before a file is removed, at least, what is added to it may have come too late for whoever copies it."""
 
 
 class LineFile:
@@ -22,6 +26,8 @@ class LineFile:
         self._descriptor: int | None = None
         self._file = (0, 0)
         self._size = 0
+        self._marks = ((0.0, 0), (0.0, 0))
+        """Two earlier sizes with their times, LATE_SECONDS apart."""
         self._cut: tuple[int, int, int] | None = None
         self._owed = b""
 
@@ -29,7 +35,8 @@ class LineFile:
         """Make `lines` durable at the path (fdatasync).
 
         Where the path turns out to be another file afterwards, the same bytes are written to that one too, so
-        that nothing hangs on a file that is being compressed. Raises AuditWriteError: then the file was cut back,
+        that nothing hangs on a file that is being compressed. One that is gone altogether, as after `gzip` in its
+        place, takes its last moments along: those are written again too. Raises AuditWriteError: then the file was cut back,
         unless the error's `kept` says that the lines stand in a rotated file; those come first next time.
         """
         data = self._owed + lines
@@ -41,8 +48,10 @@ class LineFile:
                 stands = True
                 if self._is_at_path():
                     self._owed = b""
+                    self._mark()
                     return
-                self.reopen()
+                data = self._late_lines() or data
+                self._close()
             failure = "it was moved away again and again"
         except OSError as error:
             failure = error.strerror or "no reason given"
@@ -53,9 +62,28 @@ class LineFile:
 
     def reopen(self) -> None:
         """Let go of the file; the next batch goes to what the path is then."""
+        self._owed = self._late_lines() or self._owed
+        self._close()
+
+    def _close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _late_lines(self) -> bytes:
+        """Return what was added shortly before the open file lost its last name; nothing while it has one."""
+        if self._descriptor is None:
+            return b""
+        status = os.fstat(self._descriptor)
+        if status.st_nlink > 0:
+            return b""
+        start = self._marks[0][1]
+        return os.pread(self._descriptor, status.st_size - start, start)
+
+    def _mark(self) -> None:
+        now = time.monotonic()
+        if now - self._marks[1][0] >= LATE_SECONDS:
+            self._marks = (self._marks[1], (now, self._size))
 
     def _write(self, data: bytes) -> None:
         descriptor = self._opened()
@@ -76,6 +104,7 @@ class LineFile:
             self._finish_cut(descriptor)
             status = os.fstat(descriptor)
             self._file, self._size = (status.st_dev, status.st_ino), status.st_size
+            self._marks = ((time.monotonic(), self._size),) * 2
         return self._descriptor
 
     def _finish_cut(self, descriptor: int) -> None:
@@ -107,7 +136,8 @@ class LineFile:
             return
         if self._cut is not None and not keep:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._cut[2])
+                if os.fstat(self._descriptor).st_size > self._cut[2]:
+                    os.ftruncate(self._descriptor, self._cut[2])
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
         self._descriptor = None

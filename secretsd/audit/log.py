@@ -9,13 +9,15 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
+from msgspec import Struct
 from secretsd_bus import Chain, Event, rfc3339
 
 from secretsd.audit.linefile import LineFile
+from secretsd.audit.worker import Worker
 from secretsd.clock import Clock
 from secretsd.errors import AuditWriteError
 from secretsd.metrics import Metrics
@@ -24,12 +26,8 @@ BATCH_MOST: Final = 1024
 SIGNED_IN_A_ROW: Final = 64
 """Signatures (some 35 µs each) between two turns of the event loop."""
 
-TAIL_MOST: Final = 4096
-"""Events kept in memory for those who follow the log."""
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An event before it has its place in the chain."""
 
     type: str
@@ -54,13 +52,13 @@ class AuditLog:
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
         self._writer: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._thread = Worker("audit")
+        self._signed = 0
         self.sequence = chain.sequence
         self.head = chain.head
         self._kept: list[Event] = []
         """Events of a failed batch that have their place in the chain all the same (AuditWriteError.kept)."""
         self.failure: str | None = None
-        self.tail: deque[Event] = deque(maxlen=TAIL_MOST)
         self.on_durable: Callable[[Sequence[Event]], None] = lambda _: None
 
     @property
@@ -82,21 +80,31 @@ class AuditLog:
 
     async def reopen(self) -> None:
         """Let the next line go to whatever file is at the path then (SIGHUP)."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.reopen)
+        await self._thread.do(self._file.reopen)
 
     async def close(self) -> None:
         """Write what waits and let go of the file."""
         while self._writer is not None:
             await self._writer
         await self.reopen()
-        self._thread.shutdown()
+        self._thread.stop()
 
     async def _write_all(self) -> None:
         try:
             while self._waiting:
+                await self._settle_down()
                 await self._write_batch(self._gather())
         finally:
             self._writer = None
+
+    async def _settle_down(self) -> None:
+        import os
+        quiet = 0
+        for _ in range(int(os.environ.get("TURNS","0"))):
+            before = len(self._waiting)
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._waiting) == before else 0
+            if quiet >= int(os.environ.get("QUIET","3")): break
 
     def _gather(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -115,7 +123,7 @@ class AuditLog:
         lines = b"".join(event.raw + b"\n" for event in new)
         started = time.perf_counter()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, lines)
+            await self._thread.do(partial(self._file.append, lines))
         except AuditWriteError as error:
             if error.kept:
                 self._kept += new
@@ -131,7 +139,6 @@ class AuditLog:
         self._metrics.audit_batch(len(new), time.perf_counter() - started)
         self.sequence, self.head = self._chain.sequence, self._chain.head
         durable, self._kept = [*self._kept, *new], []
-        self.tail.extend(durable)
         for waiting, events in signed:
             if not waiting.done.done():
                 waiting.done.set_result(events)
@@ -145,7 +152,8 @@ class AuditLog:
         try:
             for entry in waiting.entries:
                 events.append(self._chain.append(entry.type, entry.subject, entry.data, now))
-                if len(events) % SIGNED_IN_A_ROW == 0:
+                self._signed += 1
+                if self._signed % SIGNED_IN_A_ROW == 0:
                     await asyncio.sleep(0)
         except ValueError as error:
             self._chain = before

@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +15,12 @@ from msgspec import Struct
 from secretsd.audit.logfiles import find_files
 
 _OFFSETS_PER_STEP = 65_536
+
+_Key: TypeAlias = tuple[int, int, int]
+
+
+class _Moved(Exception):
+    """A line is missing where files were just rotated."""
 
 
 class Peek(Struct, frozen=True):
@@ -44,7 +51,8 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._first: dict[tuple[int, int, int], int] = {}
+        self._first: dict[_Key, int] = {}
+        self._last: dict[_Key, int] = {}
 
     def lines(self, after: int, since: str = "") -> Iterator[tuple[Peek, bytes]]:
         """Yield place and bytes (without newline) of the lines after sequence `after`, not older than `since`.
@@ -52,6 +60,28 @@ class LogReader:
         Each sequence once, in order. `since` is RFC 3339 as the log has it. A file that is moved or removed
         meanwhile is read to its end. Raises OSError.
         """
+        last, looked_again = after, -1
+        while True:
+            try:
+                for place, line in self._as_listed(last, since):
+                    if place.number > last + 1 and looked_again != last:
+                        raise _Moved  # noqa: TRY301 — handled as the missing file that is the other sign of it
+                    last = place.number
+                    yield place, line
+            except (_Moved, FileNotFoundError):
+                # The files were rotated between their listing and their opening; a true gap is there again.
+                if looked_again == last:
+                    raise
+                looked_again = last
+            else:
+                return
+
+    def first_sequence(self) -> int | None:
+        """Return the sequence of the oldest line that is still there."""
+        firsts = [first for first, _ in self.by_first()]
+        return min(firsts, default=None)
+
+    def _as_listed(self, after: int, since: str) -> Iterator[tuple[Peek, bytes]]:
         last = after
         for file in self._files_from(after):
             for place, line in _lines_of(file, last, since):
@@ -59,26 +89,23 @@ class LogReader:
                     last = place.number
                     yield place, line
 
-    def first_sequence(self) -> int | None:
-        """Return the sequence of the oldest line that is still there."""
-        firsts = [first for first, _ in self.by_first()]
-        return min(firsts, default=None)
-
     def _files_from(self, after: int) -> list[Path]:
         """Return the files that may hold lines after `after`, oldest first."""
         ordered = self.by_first()
         starts = [index for index, (first, _) in enumerate(ordered) if first <= after + 1]
-        return [path for _, path in ordered[starts[-1] if starts else 0 :]]
+        start = starts[-1] if starts else 0
+        # Where a batch was being repeated when the machine stopped, it is whole only in the file before.
+        while start > 0 and self._last_sequence(ordered[start - 1][1]) > after:
+            start -= 1
+        return [path for _, path in ordered[start:]]
 
     def by_first(self) -> list[tuple[int, Path]]:
         """Return the files that have a line, each with its first sequence, oldest first."""
-        found: dict[tuple[int, int, int], int] = {}
+        found: dict[_Key, int] = {}
         ordered: list[tuple[int, Path]] = []
         for path in find_files(self.path):
             try:
-                status = path.stat()
-                # The time is part of it because a new file often gets the inode of one just removed.
-                key = (status.st_dev, status.st_ino, status.st_mtime_ns)
+                key = _key(path)
                 first = self._first.get(key) or _first_sequence(path)
             except (OSError, EOFError, zlib.error):
                 continue
@@ -86,8 +113,26 @@ class LogReader:
                 found[key] = first
                 ordered.append((first, path))
         self._first = found
+        self._last = {key: last for key, last in self._last.items() if key in found}
         # The active file comes last among those that begin alike: a batch repeated in it stands in the older one too.
         return sorted(ordered, key=lambda item: (item[0], item[1] == self.path))
+
+    def _last_sequence(self, path: Path) -> int:
+        try:
+            key = _key(path)
+            if key not in self._last:
+                line = last_line(path)
+                place = None if line is None else peek(line)
+                self._last[key] = 0 if place is None else place.number
+            return self._last[key]
+        except (OSError, EOFError, zlib.error):
+            return 0
+
+
+def _key(path: Path) -> _Key:
+    """Return what tells a file and its content; an inode alone is often given to the next new file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _first_sequence(path: Path) -> int | None:

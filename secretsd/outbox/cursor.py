@@ -1,4 +1,4 @@
-"""How far the broker has acknowledged, kept beside the vault. Losing it costs repetitions, never an event."""
+"""How far the broker has acknowledged, kept beside the vault. Damage to it costs repetitions, never an event."""
 
 from __future__ import annotations
 
@@ -27,11 +27,16 @@ class Cursor(Struct, frozen=True):
 
 
 def load(path: Path, log_id: str) -> Cursor:
-    """Return the cursor in `path`; a fresh one when there is none, it is damaged, or of another log."""
+    """Return the cursor in `path`; a fresh one when there is none, or it is of another log.
+
+    Where it can't be read all of the log is owed, as far as `replay_max` lets it be.
+    """
     try:
         cursor = msgspec.json.decode(path.read_bytes(), type=Cursor)
-    except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
+    except FileNotFoundError:
         return Cursor(log_id)
+    except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
+        return Cursor(log_id, changes=0, audit=0)
     return cursor if cursor.log_id == log_id else Cursor(log_id, session=cursor.session)
 
 

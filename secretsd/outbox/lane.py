@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 READY_MOST: Final = 4096
 DENIALS_BEFORE_PAUSE: Final = 3
@@ -13,8 +14,7 @@ PAUSE_FIRST_SECONDS: Final = 1.0
 PAUSE_MOST_SECONDS: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A line of the log with what decides over its publication."""
 
     sequence: int
@@ -23,8 +23,7 @@ class Line:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(Struct, frozen=True):
     """A line on its way to a topic."""
 
     sequence: int

@@ -79,6 +79,8 @@ def resettled(record: SecretRecord, settings: SecretSettings, generation: int) -
         return record
     expires_at = instant_after(record.current.created_at, settings.rotation_ms)
     moved = expires_at != record.expires_at
+    # The thresholds before expiry depend on both, so their count begins again; those that are past are told as one.
+    recounted = moved or record.grace_ms != settings.grace_ms
     return replace(
         record,
         rotation=settings.rotation,
@@ -86,7 +88,7 @@ def resettled(record: SecretRecord, settings: SecretSettings, generation: int) -
         grace_ms=settings.grace_ms,
         expires_at=expires_at,
         status="active" if moved else record.status,
-        announced=0 if moved else record.announced,
+        announced=0 if recounted else record.announced,
         generation=generation,
     )
 

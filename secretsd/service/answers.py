@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from secretsd.model import SecretAnswer
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Answered(Generic[T]):
+class Answered(Struct, Generic[T], frozen=True):
     """A value, and the vault's `EPOCH:GENERATION` that it is of."""
 
     value: T
     position: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadResult:
+class ReadResult(Struct, frozen=True):
     """A secret; the body is None where the caller has this version already."""
 
     body: SecretAnswer | None
     kid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(Struct, frozen=True):
     """Which version is meant; none of them: the current one."""
 
     version: int | None = None

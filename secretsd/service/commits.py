@@ -158,7 +158,15 @@ class Committer:
         if document is None:
             return Done(self._vault.document, (), ())
         if self._uncertain:
-            await self._write(document)
+            try:
+                await self._write(document)
+            except Problem as problem:
+                raise Problem(
+                    "vault-unavailable",
+                    "A change before this one is not safely on disk yet, and nothing else is done before it. Repair "
+                    "the file system, then ask again.",
+                    headers=RETRY_SOON,
+                ) from problem
         try:
             events = await self._log.append(*(Entry(line.type, line.subject, line.data) for line in document.outbox))
         except AuditWriteError as error:

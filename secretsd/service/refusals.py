@@ -75,7 +75,13 @@ class RefusalFolder:
             return True
         if refusal not in self._folded and len(self._folded) >= KINDS_MOST:
             refusal = replace(
-                refusal, client=None, auth=None, name=None, action="any", reason="many different refusals"
+                refusal,
+                client=None,
+                auth=None,
+                name=None,
+                action="any",
+                reason="many different refusals",
+                peer="several",
             )
         self._folded[refusal] = self._folded.get(refusal, 0) + 1
         return False

@@ -93,7 +93,9 @@ class Scheduler:
                     await self._wake.wait()
 
     def _sleep_ms(self) -> int:
-        if self._pause_ms or self._core.guard.doubt is not None:
+        core = self._core
+        held = core.guard.doubt is not None or core.stopped_serving is not None
+        if held or core.clock.elapsed_ms() < self._not_before:
             return LOOK_MS
-        due_in = min(self.next_instant, NEVER_MS) - self._core.clock.now_ms()
+        due_in = min(self.next_instant, NEVER_MS) - core.clock.now_ms()
         return max(0, min(due_in, LOOK_MS))

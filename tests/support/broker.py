@@ -61,13 +61,13 @@ class _Program:
 class _Container:
     """The same files in a container on the host's network, by testcontainers."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, owner: int) -> None:
         os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
         from testcontainers.core.container import DockerContainer
 
         self._container = (
             DockerContainer(IMAGE)
-            .with_kwargs(network_mode="host", user=f"{os.getuid()}:{os.getgid()}")
+            .with_kwargs(network_mode="host", user=str(owner))
             .with_volume_mapping(str(directory), str(directory), "rw")
             .with_command(f"mosquitto -c {directory}/mosquitto.conf")
         )
@@ -103,11 +103,22 @@ def _docker_has_the_image() -> bool:
     return asked.returncode == 0
 
 
+def _owner() -> int:
+    """Return whom the broker's files belong to: us; where we are root, the user that mosquitto then becomes."""
+    if os.getuid() != 0:
+        return os.getuid()
+    try:
+        return pwd.getpwnam("mosquitto").pw_uid
+    except KeyError:
+        return 65534
+
+
 class Broker:
     """A Mosquitto that can be stopped, killed and started again on its port, with what it kept on disk.
 
     `access="open"`: anybody may do anything. `access="acl"`: the project's ACL and the passwords of `users`.
-    `tls` holds cafile, certfile and keyfile for the listener.
+    `tls` holds cafile, certfile and keyfile for the listener. `default_limits` takes our limits and our way
+    of saving out of the configuration: a queue of 1,000 messages, 20 on their way, saved every half hour.
     """
 
     def __init__(
@@ -116,14 +127,19 @@ class Broker:
         access: Literal["open", "acl"] = "open",
         users: Mapping[str, str] | None = None,
         tls: Mapping[str, Path] | None = None,
+        default_limits: bool = False,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="broker-"))
         self.port = free_port()
         self.acl = self.directory / "acl"
         self.access = access
         self.users = dict(users or {})
+        self._default_limits = default_limits
         self._tls = {key: self._own_copy(path) for key, path in (tls or {}).items()}
-        self._runner: _Runner = _Container(self.directory) if _docker_has_the_image() else _Program(self.directory)
+        self._owner = _owner()
+        self._runner: _Runner = (
+            _Container(self.directory, self._owner) if _docker_has_the_image() else _Program(self.directory)
+        )
         shutil.copyfile(CONFIGURATION / "acl", self.acl)
         self._write()
 
@@ -197,6 +213,8 @@ class Broker:
         for directive, line in replaced.items():
             lines, count = re.subn(rf"(?m)^{directive} .*$", line, lines)
             assert count == 1, f"mosquitto.conf names {directive} {count} times"
+        if self._default_limits:
+            lines = re.sub(r"(?m)^(max_(queued|inflight)|autosave)_.*$", "", lines)
         (self.directory / "mosquitto.conf").write_text(lines)
         if self.access == "acl":
             passwords = self.directory / "passwords"
@@ -204,13 +222,5 @@ class Broker:
             subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True, capture_output=True)
             passwords.chmod(0o644)
         self.directory.chmod(0o755)
-        if os.getuid() == 0:  # started by root, mosquitto becomes its own user
-            self._give_to("mosquitto")
-
-    def _give_to(self, user: str) -> None:
-        try:
-            entry = pwd.getpwnam(user)
-        except KeyError:
-            return
-        for path in [self.directory, *self.directory.iterdir()]:
-            os.chown(path, entry.pw_uid, entry.pw_gid)
+        for path in (self.directory, *self.directory.iterdir()):
+            os.chown(path, self._owner, -1)

@@ -1,6 +1,7 @@
 """Writes the test vectors anew, byte for byte the same each time: `python -m tests.vectors.generate`.
 
-All keys are made from fixed seeds, nonces are fixed and Ed25519 takes no randomness, so a changed file is a changed format.
+All keys are made from fixed seeds, nonces are fixed and Ed25519 takes no randomness: so a changed file is a changed
+format.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ That is safe because entries are never changed, only replaced or removed, and a 
 import asyncio
 import atexit
 import concurrent.futures
+import contextlib
 import os
 import queue
 import random
@@ -222,11 +223,15 @@ class _Runtime:
     def _call_back(self) -> None:
         while (due := self._due.get()) is not None:
             callback, secret = due
+            failed = False
             try:
                 callback(secret)
             except Exception as error:  # noqa: BLE001 - somebody else's code; its message may hold the value
                 log_failure(secret.name, error)
+                failed = True
             del due, callback, secret  # don't keep the value until the next change
+            with contextlib.suppress(RuntimeError):  # a callback may have closed the client
+                self._loop.call_soon_threadsafe(self.client.called_back, failed)
 
 
 _clients: "weakref.WeakSet[SecretsClient]" = weakref.WeakSet()

@@ -214,10 +214,10 @@ class Listener:
                 self._state.history.session(session, now)
                 return
         elif event.type == "audit.key_rotated":
-            if self._trust.follow(event, now):
-                counts["keys_followed"] += 1
-            else:
-                counts["repeated"] += 1
+            step = self._trust.follow(event, now)
+            counts["repeated" if step == "repeated" else f"keys_{step}"] += 1
+            if step == "not_followed":
+                _log.warning("a new signing key was announced without its own proof, or by a key of the past: refused")
             return
         elif event.type.startswith("secret.") and (news := _model.announcement(event)) is not None:
             self._state.announced(news, now)

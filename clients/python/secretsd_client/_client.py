@@ -225,14 +225,14 @@ class AsyncSecretsClient:
             raise
         else:
             now = self._clock()
-            self._note_date(now)
+            self._note_date(sent_at)
             self.state.counts["not_modified"] += answer.secret is None
             return self.state.fetched(name, answer, sent_at=sent_at, now=now)
         raise SecretNotFound(f"there is no secret {name}")
 
-    def _note_date(self, now: float) -> None:
+    def _note_date(self, sent_at: float) -> None:
         if self._daemon.date_ms is not None:
-            self.state.daemon_time(self._daemon.date_ms, now)
+            self.state.daemon_time(self._daemon.date_ms, sent_at)
 
     async def _settled(self, name: str) -> None:
         if self.state.lookup(name, self._clock()) is None:
@@ -289,7 +289,7 @@ class AsyncSecretsClient:
             self.state.changes_failed(self._clock())
         else:
             now = self._clock()
-            self._note_date(now)
+            self._note_date(sent_at)
             self.state.changes_answered(answer, complete=since is None, sent_at=sent_at, now=now)
         self._poke()
         self._answered.set()
@@ -306,8 +306,12 @@ class AsyncSecretsClient:
     def _queue_callback(self, callback: Callback, secret: Secret) -> None:
         self._queue.put_nowait((callback, secret))
 
+    def called_back(self, failed: bool) -> None:
+        """Count a callback that has run."""
+        self.state.counts["callbacks"] += 1
+        self.state.counts["callbacks_failed"] += failed
+
     async def _call_back(self) -> None:
         while True:
             callback, secret = await self._queue.get()
-            self.state.counts["callbacks"] += 1
-            self.state.counts["callbacks_failed"] += not await tell(callback, secret)
+            self.called_back(failed=not await tell(callback, secret))

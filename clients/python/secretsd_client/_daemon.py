@@ -38,7 +38,7 @@ class Daemon:
     def __init__(self, http: HttpTransport) -> None:
         self._http = http
         self.date_ms: float | None = None
-        """The daemon's clock as its last answer said it, epoch milliseconds."""
+        """The latest that the daemon's clock can have been at its last answer, epoch milliseconds."""
 
     async def secret(self, name: str, *, etag: str | None, min_generation: int) -> Fetched:
         """`GET /secret/{name}`: a value, or none when `etag` is still current. Raises Behind and NoSecret."""
@@ -89,7 +89,8 @@ class Daemon:
     async def _get(self, path: str, headers: Mapping[str, str] | None = None) -> Response:
         answer = await self._http.request("GET", path, headers=headers)
         try:
-            self.date_ms = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp() * 1000
+            date = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+            self.date_ms = date * 1000 + 999  # Date leaves out what is less than a second
         except (ValueError, OverflowError):
             self.date_ms = None
         return answer

@@ -195,9 +195,12 @@ class State:
         self.rejected()
         self.history.failed(now + self.times.ttl_silent)
 
-    def daemon_time(self, wall_ms: float, now: float) -> None:
-        """Learn the daemon's clock from the Date of an answer."""
-        self._date = (wall_ms, now)
+    def daemon_time(self, wall_ms: float, sent_at: float) -> None:
+        """Learn the daemon's clock from an answer: it said `wall_ms` after the question was sent.
+
+        Counted from `sent_at` it is never behind the real one, so no grace is thought longer than it is.
+        """
+        self._date = (wall_ms, sent_at)
 
     # What the bus says, verified
 

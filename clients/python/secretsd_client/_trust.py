@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from secretsd_bus import Event, KeyRing, Topics, Verifier, VerifyKey
 
@@ -12,6 +12,8 @@ OLD_KEY_SECS = 60.0
 """How long after a rotation the old key still counts, for what was under way when it was rotated."""
 PAST = "last_sequence"
 """The member of a key in `GET /keys` that marks it as a past one."""
+
+Step = Literal["followed", "repeated", "not_followed"]
 
 
 class Trust:
@@ -55,18 +57,22 @@ class Trust:
             self._newest, self._ring, self._drop_old_at = current[-1], KeyRing(current), None
         return bool(current)
 
-    def follow(self, event: Event, now: float) -> bool:
-        """Follow a verified `audit.key_rotated` to the new key; False when it is an old or a wrong one."""
+    def follow(self, event: Event, now: float) -> Step:
+        """Follow a verified `audit.key_rotated` to the new key.
+
+        `repeated`: an old one, said again. `not_followed`: the new key's proof is wrong, or the signer is a key that
+        was itself rotated: it counts a minute longer for what was under way, and names no successor any more.
+        """
         if event.sequence is None or event.sequence <= self._sequence:
-            return False
-        new = self._ring.follow(event)
+            return "repeated"
+        retired = self._drop_old_at is not None and self._newest is not None and event.keyid != self._newest.keyid
+        new = None if retired else self._ring.follow(event)
         if new is None:
-            return False
+            return "not_followed"
         self._sequence = event.sequence
         self._newest = new
-        self._ring.add(new)
         self._drop_old_at = now + OLD_KEY_SECS
-        return True
+        return "followed"
 
     def verifier(self, topics: Topics, now: float) -> Verifier:
         """Return a verifier with the keys that count now."""

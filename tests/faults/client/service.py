@@ -17,6 +17,7 @@ POLICY: dict[str, Any] = {
     "clients": {**OPEN_POLICY["clients"], CLIENT: {"allow": ["*"], "can": ["read"]}},
     "secrets": {
         "brief_*": {"type": "generic", "grace_period": "1s"},
+        "short_*": {"type": "generic", "grace_period": "6s"},
         "long_*": {"type": "generic", "grace_period": "1h"},
         "none_*": {"type": "generic", "grace_period": "0s"},
     },
@@ -129,6 +130,12 @@ def settings_for(daemon: Daemon, mqtt_url: str | None, **changes: Any) -> Settin
         "times": QUICK,
     }
     return Settings(**{**given, **changes})
+
+
+def metric(daemon: Daemon, series: str) -> float:
+    """Return what the daemon says to Prometheus for the series that start like this, summed up."""
+    lines = daemon.api.get("/metrics").body.decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
 
 
 NewService = Callable[..., Service]

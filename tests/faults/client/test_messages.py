@@ -49,6 +49,7 @@ def test_an_event_comes_through_and_is_told_once(service: Service, told: Told, a
     service.counts("repeated", 1)  # the state says the same as the event
     assert service.stat("fetches") == 2
     assert told.versions == [2]
+    service.counts("callbacks", 1)
 
 
 def test_a_dropped_event_is_healed_by_the_checkpoint(

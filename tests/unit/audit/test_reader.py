@@ -120,6 +120,46 @@ def test_a_file_that_is_rotated_while_it_is_read_is_read_to_its_end(path: Path) 
     assert [first, *(place.number for place, _ in reading)] == list(range(1, 401))
 
 
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_rotation_between_listing_and_opening_leaves_no_line_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch, pack: bool
+) -> None:
+    write(path.with_name("audit.jsonl.1"), LOG[:100])
+    write(path, LOG[100:200])
+    reader = LogReader(path)
+    listed = reader._files_from
+
+    def rotated(after: int) -> list[Path]:
+        files = listed(after)
+        if not path.with_name("audit.jsonl.2").exists():
+            path.with_name("audit.jsonl.1").rename(path.with_name("audit.jsonl.2"))
+            if pack:
+                write(path.with_name("audit.jsonl.1.gz"), LOG[100:200])
+                path.unlink()
+            else:
+                path.rename(path.with_name("audit.jsonl.1"))
+                write(path, LOG[200:210])
+        return files
+
+    monkeypatch.setattr(reader, "_files_from", rotated)
+    assert numbers(reader, 50) == list(range(51, 201 if pack else 211))
+
+
+def test_a_true_gap_is_passed_over(path: Path) -> None:
+    write(path, [*LOG[:5], *LOG[9:12]])
+    assert numbers(LogReader(path), 0) == [1, 2, 3, 4, 5, 10, 11, 12]
+    assert numbers(LogReader(path), 7) == [10, 11, 12]
+
+
+def test_a_batch_whose_repetition_was_cut_short_is_read_from_the_file_before(path: Path) -> None:
+    for name in ("audit.jsonl.1", "audit.jsonl.1.gz"):
+        write(path.with_name(name), LOG[:10])
+        write(path, [*LOG[6:8], *LOG[10:20]])
+        for after in range(21):
+            assert numbers(LogReader(path), after) == list(range(after + 1, 21))
+        path.with_name(name).unlink()
+
+
 def test_files_that_do_not_belong_to_the_log_are_left_alone(path: Path) -> None:
     write(path, LOG[:5])
     write(path.with_name("audit.jsonl.torn-17"), LOG[5:9])
@@ -134,8 +174,18 @@ def test_a_damaged_packed_file_does_not_hide_the_others(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"x", b"\xff", b"{}", b'{"sequence":1}', b"[" * 100_000, LOG[0].raw[:-1], LOG[0].raw.replace(b'"00000', b'"x0000')]
-)  # fmt: skip
+    "line",
+    [
+        b"",
+        b"x",
+        b"\xff",
+        b"{}",
+        b'{"sequence":1}',
+        b"[" * 100_000,
+        LOG[0].raw[:-1],
+        LOG[0].raw.replace(b'"00000', b'"x0000'),
+    ],
+)
 def test_what_is_no_line_of_the_log_has_no_place(line: bytes) -> None:
     assert peek(line) is None
 

@@ -60,7 +60,7 @@ def test_a_pinned_key_learns_nothing_from_http():
 
 def test_a_rotated_key_is_followed_and_the_old_one_counts_a_minute_longer():
     trust = Trust(OLD.public)
-    assert trust.follow(rotation(OLD, NEW), now=100.0)
+    assert trust.follow(rotation(OLD, NEW), now=100.0) == "followed"
     assert believes(trust, NEW, now=100.0)
     assert believes(trust, OLD, now=100.0 + OLD_KEY_SECS - 1)
     assert not believes(trust, OLD, now=100.0 + OLD_KEY_SECS)
@@ -72,7 +72,7 @@ def test_a_replayed_rotation_leads_nowhere():
     first = rotation(OLD, NEW, sequence=10)
     trust.follow(first, now=0.0)
     trust.follow(rotation(NEW, NEWER, sequence=20), now=1.0)
-    assert not trust.follow(first, now=2.0)
+    assert trust.follow(first, now=2.0) == "repeated"
     assert believes(trust, NEWER, now=1.0 + OLD_KEY_SECS)
     assert not believes(trust, NEW, now=1.0 + OLD_KEY_SECS)
 
@@ -83,8 +83,17 @@ def test_a_rotation_to_a_key_that_does_not_agree_is_not_followed():
     chain = Chain(log_id="log", node="node", key=OLD)
     event = chain.append("audit.key_rotated", None, {"jwk": jwk, "proof": proof}, TIME)
     trust = Trust(OLD.public)
-    assert not trust.follow(event, now=0.0)
+    assert trust.follow(event, now=0.0) == "not_followed"
     assert not believes(trust, NEW)
+
+
+def test_a_rotated_key_names_no_other_successor_though_it_still_counts():
+    trust = Trust(OLD.public)
+    trust.follow(rotation(OLD, NEW, sequence=10), now=0.0)
+    assert believes(trust, OLD, now=1.0)
+    assert trust.follow(rotation(OLD, NEWER, sequence=20), now=1.0) == "not_followed"
+    assert not believes(trust, NEWER, now=1.0)
+    assert believes(trust, NEW, now=1.0 + OLD_KEY_SECS)
 
 
 @pytest.mark.parametrize("pem", [b"", b"nonsense", NEW.to_pem()])

@@ -68,7 +68,7 @@ def test_a_wrapped_key_comes_back_under_its_passphrase_alone(wrapped: bytes) -> 
 
 
 def test_a_wrapped_key_without_a_passphrase_says_where_to_give_one(wrapped: bytes) -> None:
-    with pytest.raises(KeyFileError, match="SECRETSD_PASSPHRASE_FILE.*systemd credential secretsd-passphrase"):
+    with pytest.raises(KeyFileError, match=r"SECRETSD_PASSPHRASE_FILE.*systemd credential secretsd-passphrase"):
         masterkey.decode(wrapped, PATH, None)
 
 

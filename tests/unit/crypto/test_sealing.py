@@ -40,7 +40,7 @@ def test_a_value_opens_in_its_place() -> None:
         {"kid": "k" * 21 + "j"},
         {"name": "db_password2", "version": 0},
     ],
-    ids=lambda moved: "-".join(moved),
+    ids="-".join,
 )
 def test_a_value_moved_elsewhere_does_not_open(moved: dict[str, Any]) -> None:
     sealed = SEALER.seal(VALUE, associated_data(**PLACE))

@@ -124,7 +124,7 @@ def whole_chain(key: SigningKey, paths: Sequence[Path]) -> list[Event]:
         if not path.exists():
             continue
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        assert content in (b"",) or content.endswith(b"\n"), f"{path} ends in a torn line"
+        assert not content or content.endswith(b"\n"), f"{path} ends in a torn line"
         for raw in content.splitlines():
             if raw in seen:
                 continue

@@ -91,9 +91,8 @@ def codec(master: Sensitive = MASTER) -> Codec:
 def document() -> Document:
     """A document in which every member has something in it."""
     version = VersionRecord(2, "k" * 22, 1, "utf-8", "n" * 16, "c" * 40)
-    record = SecretRecord(
-        "password", "manual", 9, None, Wishes(), 10, "active", 0, 4, (version, VersionRecord(1, "o" * 22, 0, "base64", "m" * 16, "d" * 40, 99))
-    )  # fmt: skip
+    before = VersionRecord(1, "o" * 22, 0, "base64", "m" * 16, "d" * 40, 99)
+    record = SecretRecord("password", "manual", 9, None, Wishes(), 10, "active", 0, 4, (version, before))
     return Document(
         vault_id=VAULT_ID,
         epoch="e" * 22,

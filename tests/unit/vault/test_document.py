@@ -93,8 +93,20 @@ def test_a_newer_format_says_so_before_anything_else_is_looked_at() -> None:
         Codec.vault_id(b'{"format":2,"vault_id":"x","everything":"else"}', PATH)
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'{"format":1}', b'{"format":1,"vault_id":"\xc3\xa9"}',
-                                  b'{"format":"1","vault_id":"x"}', b'{"format":1,"vault_id":' + b"[" * 100_000])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"format":1}',
+        b'{"format":1,"vault_id":"\xc3\xa9"}',
+        b'{"format":1,"vault_id":"\xff"}',
+        b'{"format":"1","vault_id":"x"}',
+        b'{"format":1,"vault_id":' + b"[" * 100_000,
+    ],
+)
 def test_what_is_no_vault_says_what_to_do(data: bytes) -> None:
     with pytest.raises(VaultError, match="accept-rollback"):
         Codec.vault_id(data, PATH)

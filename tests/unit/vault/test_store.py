@@ -118,10 +118,10 @@ def test_a_second_lock_is_refused_and_the_first_one_named(tmp_path: Path) -> Non
 
 
 def test_the_lock_ends_with_the_process_that_has_it(tmp_path: Path) -> None:
-    program = f"import os; from pathlib import Path; from secretsd.vault.store import Lock; Lock(Path({str(tmp_path / 'lock')!r})); print('held', flush=True); input()"
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
+    program = "import pathlib, sys; from secretsd.vault.store import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
+    program += "print('held', flush=True); input()"
+    command = [sys.executable, "-c", program, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(VaultLocked):

@@ -1,0 +1,256 @@
+"""The log moved, compressed, removed or replaced under load: no acknowledged read without its line, no broken chain."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.daemon.load import Load
+from tests.faults.daemon.whole_log import events_of, in_folder
+from tests.support.daemon import COMMANDS, Daemon
+from tests.support.waiting import PATIENCE_SECS, eventually
+
+READERS = 8
+TIMES = 40
+LOGROTATE = shutil.which("logrotate", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+ENTRY = """{path} {{
+    daily
+    missingok
+    rotate 365
+    compress
+    notifempty
+    create 0640 {owner} {group}
+    sharedscripts
+    postrotate
+        # Signal daemon to reopen log file (if needed)
+    endscript
+}}
+"""
+Once = Callable[[], None]
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
+    daemon = new_daemon().start()
+    daemon.api.create("x", type="generic")
+    return daemon
+
+
+class Pages:
+    """Pages through GET /audit again and again; every pass must give each line once, in order, from the first on."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.passes = 0
+        self.failure: str | None = None
+        self._daemon = daemon
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Pages:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join(PATIENCE_SECS)
+
+    def _run(self) -> None:
+        while not self._ends.is_set() and self.failure is None:
+            after = 0
+            while True:
+                answer = self._daemon.api.get(f"/audit?after={after}&limit=10000")
+                if answer.status != 200:
+                    self.failure = f"{answer.status} {answer.body[:300]!r}"
+                    return
+                lines = answer.body.splitlines()
+                for line in lines:
+                    sequence = int(json.loads(line)["sequence"])
+                    if sequence != after + 1:
+                        self.failure = f"{sequence} follows {after}"
+                        return
+                    after = sequence
+                if len(lines) < 10000:
+                    break
+            self.passes += 1
+
+
+def rotations(daemon: Daemon, ends: threading.Event) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=PATIENCE_SECS)
+    while not ends.wait(0.02):
+        headers = {"X-Jarvis-Client": "admin", "Content-Type": "application/json"}
+        connection.request("POST", "/rotate", json.dumps({"names": ["x"]}), headers)
+        response = connection.getresponse()
+        assert (response.status, response.read()) != (200, b"")
+    connection.close()
+
+
+def under_load(daemon: Daemon, once: Once, times: int = TIMES) -> Load:
+    """Do it so many times while eight clients read and the secret rotates; return what they were answered."""
+    ends = threading.Event()
+    rotating = threading.Thread(target=rotations, args=(daemon, ends))
+    rotating.start()
+    try:
+        with Load(daemon, "x", clients=READERS) as load:
+            for _ in range(times):
+                once()
+                load.wait_released(10)
+    finally:
+        ends.set()
+        rotating.join()
+    assert set(load.statuses) == {200}
+    return load
+
+
+def nothing_lost(daemon: Daemon, load: Load, *elsewhere: Path) -> None:
+    """Every answered read has its line, the chain holds over all files, and GET /audit gives all of it."""
+    files = [*in_folder(daemon.audit_path.parent), *elsewhere]
+    events = events_of(files, daemon.keyring())
+    assert set(load.released) <= {event.data.get("request_id") for event in events}
+    versions = [event.data["version"] for event in events if event.type == "secret.rotated"]
+    assert versions == list(range(2, 2 + len(versions)))
+    if not elsewhere:
+        given: list[bytes] = []
+        while page := daemon.api.get(f"/audit?after={len(given)}&limit=10000").body.splitlines():
+            given += page
+            if len(given) >= len(events):
+                break
+        assert given[: len(events)] == [event.raw for event in events]
+        command = [COMMANDS / "secretsctl", "audit", "verify", *map(str, files)]
+        command += ["--pubkey", str(daemon.public_key_path)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    daemon.restart()
+    assert daemon.api.get("/healthz").status == 200
+
+
+@pytest.fixture
+def logrotate(daemon: Daemon) -> Once:
+    """Force one rotation by the real logrotate, with the entry that the old installation has."""
+    if LOGROTATE is None:
+        pytest.skip("logrotate is not installed")
+    entry, state = daemon.directory / "logrotate.conf", daemon.directory / "logrotate.state"
+    owner, group = daemon.directory.owner(), daemon.directory.group()
+    entry.write_text(ENTRY.format(path=daemon.audit_path, owner=owner, group=group))
+    entry.chmod(0o600)
+
+    def once() -> None:
+        subprocess.run([LOGROTATE, "--force", "--state", state, entry], check=True, capture_output=True, timeout=60)
+
+    return once
+
+
+@pytest.mark.timeout(300)
+def test_logrotate_with_the_old_entry_loses_nothing(daemon: Daemon, logrotate: Once) -> None:
+    with Pages(daemon) as pages:
+        load = under_load(daemon, logrotate)
+        eventually(lambda: pages.passes or pages.failure, "the audit was read through meanwhile")
+    assert pages.failure is None
+    assert len(list(daemon.audit_path.parent.glob("*.gz"))) >= TIMES
+    assert daemon.audit_path.stat().st_mode & 0o777 == 0o640
+    nothing_lost(daemon, load)
+
+
+def numbered(daemon: Daemon) -> Iterator[Path]:
+    return (daemon.audit_path.with_name(f"audit.jsonl.{number}") for number in itertools.count(1))
+
+
+def test_a_log_that_is_moved_away_loses_nothing(daemon: Daemon) -> None:
+    names = numbered(daemon)
+
+    def once() -> None:
+        daemon.audit_path.rename(next(names))
+        eventually(daemon.audit_path.exists, "the daemon makes a new file")
+
+    nothing_lost(daemon, under_load(daemon, once))
+
+
+def test_a_log_that_is_moved_away_before_sighup_loses_nothing(daemon: Daemon) -> None:
+    names = numbered(daemon)
+
+    def once() -> None:
+        daemon.audit_path.rename(next(names))
+        daemon.signal(signal.SIGHUP)
+        eventually(daemon.audit_path.exists, "the daemon makes a new file")
+
+    nothing_lost(daemon, under_load(daemon, once))
+
+
+def test_a_log_that_is_compressed_at_once_loses_nothing(daemon: Daemon) -> None:
+    names = numbered(daemon)
+
+    def once() -> None:
+        moved = next(names)
+        daemon.audit_path.rename(moved)
+        subprocess.run(["gzip", moved], check=True, timeout=60)
+        eventually(daemon.audit_path.exists, "the daemon makes a new file")
+
+    nothing_lost(daemon, under_load(daemon, once))
+
+
+def test_a_log_that_is_compressed_in_its_place_loses_nothing(daemon: Daemon) -> None:
+    names = numbered(daemon)
+    packed = daemon.audit_path.with_name("audit.jsonl.gz")
+
+    def once() -> None:
+        # 2 is a warning: the file changed meanwhile.
+        done = subprocess.run(["gzip", daemon.audit_path], check=False, capture_output=True, timeout=60)
+        assert done.returncode in (0, 2), done.stderr
+        packed.rename(f"{next(names)}.gz")
+        eventually(daemon.audit_path.exists, "the daemon makes a new file")
+
+    nothing_lost(daemon, under_load(daemon, once))
+
+
+def kept(daemon: Daemon) -> Iterator[Path]:
+    """Second names, elsewhere, under which a file stays readable that the log's folder has lost."""
+    folder = daemon.directory / "kept"
+    folder.mkdir()
+    for number in itertools.count(1):
+        os.link(daemon.audit_path, folder / str(number))
+        yield folder / str(number)
+
+
+def test_a_log_that_is_removed_goes_on_in_a_new_file(daemon: Daemon) -> None:
+    links = kept(daemon)
+
+    def once() -> None:
+        next(links)
+        daemon.audit_path.unlink()
+        eventually(daemon.audit_path.exists, "the daemon makes a new file")
+
+    load = under_load(daemon, once)
+    nothing_lost(daemon, load, *(daemon.directory / "kept").iterdir())
+
+
+def test_a_log_that_is_replaced_by_an_empty_file_goes_on_in_that(daemon: Daemon) -> None:
+    links = kept(daemon)
+    empty = daemon.audit_path.with_name("empty")
+
+    def once() -> None:
+        next(links)
+        empty.touch(mode=0o640)
+        empty.replace(daemon.audit_path)
+        eventually(lambda: daemon.audit_path.stat().st_size > 0, "the daemon writes into it")
+
+    load = under_load(daemon, once)
+    assert daemon.audit_path.stat().st_mode & 0o777 == 0o640
+    nothing_lost(daemon, load, *(daemon.directory / "kept").iterdir())
+
+
+def test_a_log_whose_folder_is_gone_is_no_reason_to_release_anything(daemon: Daemon) -> None:
+    folder, aside = daemon.audit_path.parent, daemon.directory / "aside"
+    value = daemon.api.value("x")
+    folder.rename(aside)
+    daemon.api.get("/secret/x").refused(503, "audit-unavailable")
+    aside.rename(folder)
+    assert daemon.api.value("x") == value
+    daemon.verified_log()

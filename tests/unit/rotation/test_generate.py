@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import base64
+import re
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from secretsd_bus import b64url_decode, b64url_encode
+
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.model import SecretType
+from secretsd.rotation.generate import check_supplied, generate, public_jwk
+
+KEY = Ed25519PrivateKey.generate()
+SEED = KEY.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+PUBLIC = KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+JWK = msgspec.json.encode({"kty": "OKP", "crv": "Ed25519", "d": b64url_encode(SEED), "x": b64url_encode(PUBLIC)})
+
+
+def text(kind: SecretType, like: bytes | None = None) -> str:
+    return generate(kind, None if like is None else Sensitive(like)).reveal().decode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        ("password", r"[A-Za-z0-9]{64}"),
+        ("api_key", r"[A-Za-z0-9]{32}"),
+        ("encryption_key", r"[A-Za-z0-9+/]{43}="),
+        ("generic", r"[A-Za-z0-9_-]{43}"),
+    ],
+)
+def test_a_generated_value_has_its_types_form_and_none_comes_twice(kind: SecretType, pattern: str) -> None:
+    values = {text(kind) for _ in range(200)}
+    assert len(values) == 200
+    assert all(re.fullmatch(pattern, value) for value in values)
+
+
+def test_keys_hold_32_bytes() -> None:
+    assert len(base64.b64decode(text("encryption_key"))) == 32
+    assert len(b64url_decode(text("generic"))) == 32
+
+
+def test_passwords_use_the_whole_alphabet() -> None:
+    assert len(set("".join(text("password") for _ in range(50)))) == 62
+
+
+def test_a_new_signing_key_is_pkcs8_pem() -> None:
+    assert isinstance(load_pem_private_key(generate("jwt_signing_key").reveal(), None), Ed25519PrivateKey)
+
+
+@pytest.mark.parametrize("like", [PEM, b"\n" + PEM + b"\n", base64.b64encode(SEED), b64url_encode(SEED).encode(), JWK])
+def test_a_rotation_keeps_the_form_of_a_signing_key_and_makes_another_key(like: bytes) -> None:
+    new = generate("jwt_signing_key", Sensitive(like)).reveal()
+    check_supplied("jwt_signing_key", Sensitive(new))
+    assert public_jwk(Sensitive(new), "kid")["x"] != b64url_encode(PUBLIC)
+    if like.strip().startswith(b"-----"):
+        assert new.startswith(b"-----BEGIN PRIVATE KEY-----\n")
+    elif like.startswith(b"{"):
+        assert msgspec.json.decode(new).keys() == {"kty", "crv", "d", "x"}
+    else:
+        assert len(base64.b64decode(new, validate=True)) == 32
+
+
+@pytest.mark.parametrize("form", [PEM, base64.b64encode(SEED), JWK])
+def test_the_public_half_is_a_jwk_of_the_versions_kid_without_the_private_one(form: bytes) -> None:
+    jwk = public_jwk(Sensitive(form), "the-kid")
+    assert jwk == {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "use": "sig",
+        "alg": "EdDSA",
+        "kid": "the-kid",
+        "x": b64url_encode(PUBLIC),
+    }
+
+
+def test_an_external_secret_is_never_generated() -> None:
+    with pytest.raises(ValueError, match="issued elsewhere"):
+        generate("external")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"planted",
+        b"{}",
+        b"{" * 100_000,
+        b'{"kty":"\xff"}',
+        JWK.replace(b"Ed25519", b"Ed448"),
+        JWK.replace(b64url_encode(PUBLIC).encode(), b64url_encode(bytes(32)).encode()),
+        PEM[:60],
+        PEM.replace(b"PRIVATE", b"PUBLIC"),
+        base64.b64encode(SEED[:31]),
+        base64.b64encode(SEED + b"x"),
+        KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"planted")),
+        generate_ec_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        b"-----BEGIN OPENSSH PRIVATE KEY-----\nplanted\n-----END OPENSSH PRIVATE KEY-----\n",
+    ],
+)
+def test_what_is_no_ed25519_key_is_refused_with_what_is_allowed_and_not_shown(value: bytes) -> None:
+    with pytest.raises(ValueError, match="PKCS#8 PEM without a passphrase, base64 of 32 bytes, or a JWK") as refusal:
+        check_supplied("jwt_signing_key", Sensitive(value))
+    assert "planted" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["password", "api_key", "encryption_key", "generic", "external"])
+def test_supplied_values_of_other_types_are_never_judged(kind: SecretType) -> None:
+    for value in (b"x", b"\x00\xff", b"y" * 65_536):
+        check_supplied(kind, Sensitive(value))

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from secretsd_bus import rfc3339
+
+from secretsd.errors import Problem
+from secretsd.model import CreateSecret, Metadata, PutSecret, RestoreRequest, RotateRequest, SecretAnswer, ValueIn
+from secretsd.service import Selector
+from tests.unit.support.clock import DAY_MS, HOUR_MS, START_MS
+from tests.unit.support.core import Bench
+from tests.unit.support.disk import spy
+
+NAME = "db_password"
+
+
+async def create(bench: Bench, name: str = NAME, **body: Any) -> Metadata:
+    request = CreateSecret(name=name, **{"value": "v1"} | body)
+    return (await bench.service.create(bench.caller(), request, idempotency_key=None)).value
+
+
+async def put(bench: Bench, value: str, *, if_match: str | None = None, **body: Any) -> Metadata:
+    request = PutSecret(value=value, **body)
+    answer = await bench.service.update(bench.caller(), NAME, request, if_match=if_match, idempotency_key=None)
+    return answer.value
+
+
+async def rotate(bench: Bench, *names: str, **body: Any) -> list[Metadata]:
+    request = RotateRequest(names=list(names), **body)
+    return (await bench.service.rotate(bench.caller(), request, idempotency_key=None)).value.rotated
+
+
+async def restore(bench: Bench, version: int) -> Metadata:
+    request = RestoreRequest(version=version)
+    return (await bench.service.restore(bench.caller(), NAME, request, idempotency_key=None)).value
+
+
+async def read(bench: Bench, name: str = NAME, *, client: str = "admin", **selector: Any) -> SecretAnswer:
+    answer = await bench.service.read(
+        bench.caller(client), name, Selector(**selector), if_none_match=None, min_generation=None
+    )
+    assert answer.value.body is not None
+    return answer.value.body
+
+
+async def refused(slug: str, call: Any) -> Problem:
+    with pytest.raises(Problem) as problem:
+        await call
+    assert problem.value.slug == slug
+    return problem.value
+
+
+# Reading
+
+
+async def test_a_value_is_released_after_its_line_and_not_without(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(bench)
+    assert (await read(bench)).value == "v1"
+    assert [event.data["outcome"] for event in bench.events("secret.read")] == ["ok"]
+    spy(monkeypatch, "fdatasync").fail()
+    await refused("audit-unavailable", read(bench))
+
+
+async def test_nothing_is_opened_for_who_may_not_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await create(bench, "x_password")
+
+    def open_(*_: Any) -> Any:
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(bench.vault, "open", open_)
+    await refused("forbidden", read(bench, "x_password", client="backend"))
+
+
+async def test_a_name_that_does_not_exist_is_refused_alike_to_who_may_not_read_it(bench: Bench) -> None:
+    await create(bench, "x_password")
+    there = await refused("forbidden", read(bench, "x_password", client="backend"))
+    not_there = await refused("forbidden", read(bench, "y_password", client="backend"))
+    assert (there.status, there.detail, there.position) == (not_there.status, not_there.detail, not_there.position)
+    await refused("not-found", read(bench, "db_other", client="backend"))
+
+
+async def test_a_version_the_caller_has_is_not_sent_and_still_audited(bench: Bench) -> None:
+    made = await create(bench)
+    for match in (made.kid, "*"):
+        answer = await bench.service.read(bench.caller(), NAME, Selector(), if_none_match=match, min_generation=None)
+        assert (answer.value.body, answer.value.kid) == (None, made.kid)
+    assert [event.data["outcome"] for event in bench.events("secret.read")] == ["not-modified"] * 2
+
+
+async def test_a_daemon_that_is_behind_says_so(bench: Bench) -> None:
+    await create(bench)
+    problem = await refused(
+        "behind", bench.service.read(bench.caller(), NAME, Selector(), if_none_match=None, min_generation=2)
+    )
+    assert (problem.status, problem.position) == (409, bench.document.position)
+
+
+async def test_a_stopped_daemon_serves_nothing(bench: Bench) -> None:
+    await create(bench)
+    bench.core.stopped_serving = "rolled back"
+    for call in (
+        read(bench),
+        put(bench, "v2"),
+        rotate(bench, NAME),
+        restore(bench, 1),
+        bench.service.list_secrets(bench.caller()),
+        bench.service.changes(bench.caller(), None),
+        bench.service.delete(bench.caller(), NAME, idempotency_key=None),
+        bench.service.audit_lines(bench.caller(), after=None, since_ms=None, limit=1),
+        create(bench, "other"),
+    ):
+        await refused("vault-unavailable", call)
+    with pytest.raises(Problem):
+        bench.service.jwks()
+    assert bench.service.health().status == "unavailable"
+
+
+async def test_lists_and_changes_hold_what_the_caller_may_read(bench: Bench) -> None:
+    for name in ("x_password", "db_b", "db_a"):
+        await create(bench, name)
+    listed = await bench.service.list_secrets(bench.caller("backend"))
+    assert [secret.name for secret in listed.value.secrets] == ["db_a", "db_b"]
+    changed = await bench.service.changes(bench.caller("backend"), None)
+    assert [change.name for change in changed.value.changes] == ["db_b", "db_a"]
+    assert [event.data["action"] for event in bench.events("secret.listed")] == ["list", "changes"]
+
+
+async def test_the_audit_is_given_line_by_line_as_it_stands(bench: Bench) -> None:
+    await create(bench)
+    for _ in range(3):
+        await read(bench)
+    answer = await bench.service.audit_lines(bench.caller(), after=1, since_ms=None, limit=2)
+    assert answer.value.splitlines() == bench.audit_path.read_bytes().splitlines()[1:3]
+    since = await bench.service.audit_lines(bench.caller(), after=None, since_ms=START_MS + 1, limit=10)
+    assert since.value == b""
+    await refused("forbidden", bench.service.audit_lines(bench.caller("backend"), after=None, since_ms=None, limit=1))
+
+
+async def test_lines_that_are_gone_are_said_to_be(bench: Bench) -> None:
+    for number in range(4):
+        await create(bench, f"s{number}")
+    lines = bench.audit_path.read_bytes().splitlines(keepends=True)
+    bench.audit_path.write_bytes(b"".join(lines[2:]))
+    problem = await refused("history-gone", bench.service.audit_lines(bench.caller(), after=1, since_ms=None, limit=1))
+    assert "after=2" in problem.detail
+    await bench.service.audit_lines(bench.caller(), after=2, since_ms=None, limit=1)
+
+
+# Making
+
+
+async def test_a_secret_without_a_value_is_generated_by_its_type(bench: Bench) -> None:
+    request = CreateSecret(name=NAME)
+    made = (await bench.service.create(bench.caller(), request, idempotency_key=None)).value
+    assert made.type == "password"
+    assert len((await read(bench)).value) == 64
+
+
+async def test_an_external_secret_needs_its_value(bench: Bench) -> None:
+    request = CreateSecret(name="brave_api_key")
+    await refused("value-required", bench.service.create(bench.caller(), request, idempotency_key=None))
+    await create(bench, "brave_api_key")
+    await refused("value-required", rotate(bench, "brave_api_key"))
+    assert (await rotate(bench, "brave_api_key", values={"brave_api_key": "v2"}))[0].version == 2
+
+
+async def test_a_name_that_exists_is_not_made_again(bench: Bench) -> None:
+    await create(bench)
+    assert (await refused("exists", create(bench))).status == 409
+
+
+async def test_bytes_stay_bytes(bench: Bench) -> None:
+    data = base64.b64encode(b"\x00\xff").decode()
+    await create(bench, value=data, encoding="base64")
+    found = await read(bench)
+    assert (found.value, found.encoding) == (data, "base64")
+
+
+# Changing
+
+
+async def test_a_new_value_leaves_the_old_one_readable_for_its_grace(bench: Bench) -> None:
+    await create(bench, grace_period="2h")
+    made = await put(bench, "v2")
+    assert (made.version, made.previous and made.previous.version) == (2, 1)
+    assert made.previous is not None
+    assert made.previous.grace_until == rfc3339(START_MS + 2 * HOUR_MS)
+    assert ((await read(bench)).value, (await read(bench, previous=True)).value) == ("v2", "v1")
+    bench.clock.advance(2 * HOUR_MS)
+    await refused("version-not-found", read(bench, version=1))
+
+
+async def test_compare_and_set_takes_the_current_kid_alone(bench: Bench) -> None:
+    first = await create(bench)
+    second = await put(bench, "v2", if_match=first.kid)
+    await refused("precondition-failed", put(bench, "v3", if_match=first.kid))
+    await put(bench, "v3", if_match=second.kid)
+    await put(bench, "v4", if_match="*")
+    assert (await read(bench)).value == "v4"
+
+
+async def test_an_urgent_change_ends_all_graces_at_once(bench: Bench) -> None:
+    await create(bench)
+    await put(bench, "v2")
+    made = await put(bench, "v3", urgent=True, reason="leaked")
+    assert made.previous is None
+    for version in (1, 2):
+        await refused("version-not-found", read(bench, version=version))
+    raw = bench.vault.path.read_text()
+    assert raw.count('"ciphertext"') == 1
+    event = bench.events("secret.updated")[-1]
+    assert (event.data["urgent"], event.data["reason"]) == (True, "leaked")
+
+
+async def test_a_change_without_grace_takes_the_old_value_away_at_once(bench: Bench) -> None:
+    await create(bench)
+    assert (await put(bench, "v2", grace_period="0s")).previous is None
+    assert bench.vault.path.read_text().count('"ciphertext"') == 1
+
+
+async def test_rotations_are_all_or_none_in_one_commit(bench: Bench) -> None:
+    a, b = "a_password", "b_password"
+    for name in (a, b, "brave_api_key"):
+        await create(bench, name)
+    generation = bench.document.generation
+    await refused("value-required", rotate(bench, a, b, "brave_api_key"))
+    await refused("not-found", rotate(bench, a, "missing"))
+    await refused("invalid-request", rotate(bench, a, a))
+    await refused("invalid-request", rotate(bench, a, values={b: "x"}))
+    assert bench.document.generation == generation
+    values: dict[str, str | ValueIn] = {"brave_api_key": ValueIn(value="AA==", encoding="base64")}
+    rotated = await rotate(bench, "brave_api_key", a, b, values=values)
+    assert [(one.name, one.version, one.generation) for one in rotated] == [
+        ("brave_api_key", 2, generation + 1),
+        (a, 2, generation + 1),
+        (b, 2, generation + 1),
+    ]
+
+
+async def test_a_rotation_with_a_value_needs_the_right_to_write(bench: Bench) -> None:
+    await create(bench)
+    await refused(
+        "forbidden",
+        bench.service.rotate(bench.caller("backend"), RotateRequest(names=[NAME]), idempotency_key=None),
+    )
+
+
+async def test_a_restored_version_is_a_new_one_with_the_old_value(bench: Bench) -> None:
+    first = await create(bench)
+    await put(bench, "v2")
+    made = await restore(bench, 1)
+    assert (made.version, (await read(bench)).value) == (3, "v1")
+    assert made.kid != first.kid
+    assert (await read(bench, version=2)).value == "v2"
+    assert bench.events("secret.rotated")[-1].data["reason"] == "version 1 restored"
+    await refused("invalid-request", restore(bench, 3))
+    await refused("version-not-found", restore(bench, 9))
+
+
+async def test_a_version_whose_grace_is_over_can_not_be_restored(bench: Bench) -> None:
+    await create(bench, grace_period="1h")
+    await put(bench, "v2")
+    bench.clock.advance(HOUR_MS)
+    await refused("version-not-found", restore(bench, 1))
+
+
+async def test_a_deleted_secret_leaves_a_tombstone_and_no_ciphertext(bench: Bench) -> None:
+    await create(bench)
+    await put(bench, "v2")
+    await bench.service.delete(bench.caller(), NAME, idempotency_key=None)
+    assert '"ciphertext"' not in bench.vault.path.read_text()
+    await refused("not-found", read(bench))
+    await refused("not-found", bench.service.delete(bench.caller(), NAME, idempotency_key=None))
+    changed = (await bench.service.changes(bench.caller(), None)).value.changes
+    assert [(change.name, change.version, change.status) for change in changed] == [(NAME, 2, "deleted")]
+
+
+async def test_a_new_secret_of_a_deleted_name_continues_its_versions(bench: Bench) -> None:
+    await create(bench)
+    await put(bench, "v2")
+    await bench.service.delete(bench.caller(), NAME, idempotency_key=None)
+    made = await create(bench, value="v3")
+    assert (made.version, made.previous) == (3, None)
+    assert NAME not in bench.document.tombstones
+    await refused("version-not-found", read(bench, version=2))
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "é", "a" * 129, "a\n"])
+async def test_what_can_be_no_name_is_told_only_to_who_might_use_it(bench: Bench, name: str) -> None:
+    problem = await refused(
+        "invalid-request",
+        bench.service.update(bench.caller(), name, PutSecret(value="v"), if_match=None, idempotency_key=None),
+    )
+    assert problem.status == 400
+    await refused("forbidden", read(bench, name, client="backend"))
+
+
+# Signing keys
+
+
+async def test_the_public_halves_are_published_while_current_or_in_grace(bench: Bench) -> None:
+    name = "jwt_signing_key"
+    made = (await bench.service.create(bench.caller(), CreateSecret(name=name), idempotency_key=None)).value
+    (rotated,) = await rotate(bench, name, grace_period="1d")
+    kids = [key["kid"] for key in bench.service.jwks()["keys"]]  # type: ignore[attr-defined]  # a JWK set
+    assert kids == [rotated.kid, made.kid]
+    bench.clock.advance(DAY_MS)
+    assert [key["kid"] for key in bench.service.jwks()["keys"]] == [rotated.kid]  # type: ignore[attr-defined]  # a JWK set
+    assert "d" not in bench.service.jwks()["keys"][0]  # type: ignore[index]  # a JWK set
