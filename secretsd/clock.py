@@ -48,13 +48,15 @@ class ClockGuard:
         self._synchronised = synchronised
         self._offset = clock.now_ms() - clock.elapsed_ms()
         self._jumped_at: int | None = None
+        self._unproven: str | None = None
+        """The doubt from the start, which a jump forth and back doesn't end."""
         self.doubt: str | None = None
 
     def compare(self, last_line_ms: int) -> None:
         """Weigh the clock against the time of the newest audit line, at start."""
         ahead = self._clock.now_ms() - last_line_ms
         if (ahead > DAY_MS or ahead < -JUMP_MS) and not self._synchronised():
-            self.doubt = (
+            self.doubt = self._unproven = (
                 f"the clock is {abs(ahead) // 60_000} min {'past' if ahead > 0 else 'before'} the last audit line and "
                 "not synchronised: start NTP; nothing scheduled happens"
             )
@@ -71,7 +73,7 @@ class ClockGuard:
                     "A restart accepts it where it is within a day of the last audit line"
                 )
         elif self._jumped_at is not None:
-            self._trust(offset)
+            self._jumped_at, self._offset, self.doubt = None, offset, self._unproven
         else:
             # Slewing and drift are followed, so that only a sudden move counts.
             self._offset = offset
@@ -85,6 +87,7 @@ class ClockGuard:
     def _trust(self, offset: int) -> None:
         self._offset = offset
         self._jumped_at = None
+        self._unproven = None
         self.doubt = None
 
 

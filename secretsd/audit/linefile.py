@@ -36,8 +36,8 @@ class LineFile:
 
         Where the path turns out to be another file afterwards, the same bytes are written to that one too, so
         that nothing hangs on a file that is being compressed. One that is gone altogether, as after `gzip` in its
-        place, takes its last moments along: those are written again too. Raises AuditWriteError: then the file was cut back,
-        unless the error's `kept` says that the lines stand in a rotated file; those come first next time.
+        place, takes its last moments along: those are written again too. Raises AuditWriteError: then the file was
+        cut back, unless the error's `kept` says that the lines stand in a rotated file; those come first next time.
         """
         data = self._owed + lines
         stands = False

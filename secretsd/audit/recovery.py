@@ -6,7 +6,6 @@ import contextlib
 import os
 import zlib
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +40,8 @@ class Reach:
     head: str
     last_time: str | None
     since_mark: tuple[Event, ...]
+    gone: tuple[int, int] | None = None
+    """First and last of the lines since the mark that are no longer there: their files were rotated away."""
 
 
 def set_aside_torn_tail(path: Path) -> Path | None:
@@ -88,8 +89,10 @@ def reach(path: Path, *, log_id: str, sequence: int, head: str, key: VerifyKey) 
             "`secretsctl vault accept-rollback`"
         )
     _check_newest(path, newest[1], log_id, key)
-    since_mark = _lines_since(path, sequence, head, newest[0].number, KeyRing([key]))
-    return Reach(newest[0].number, line_hash(newest[1]), newest[0].time, since_mark)
+    oldest = LogReader(path).first_sequence() or 1
+    gone = (sequence + 1, oldest - 1) if oldest > sequence + 1 else None
+    since_mark = _lines_since(path, sequence, head, newest[0].number, KeyRing([key]), gone)
+    return Reach(newest[0].number, line_hash(newest[1]), newest[0].time, since_mark, gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +136,12 @@ def _verified(path: Path, line: bytes, key: VerifyKey) -> Event:
         ) from error
 
 
-def _lines_since(path: Path, sequence: int, head: str, newest: int, ring: KeyRing) -> tuple[Event, ...]:
+def _lines_since(
+    path: Path, sequence: int, head: str, newest: int, ring: KeyRing, gone: tuple[int, int] | None
+) -> tuple[Event, ...]:
     named: list[Event] = []
-    expected = sequence
-    previous = head
+    expected = sequence if gone is None else gone[1]
+    previous = head if gone is None else None
     for place, line in LogReader(path).lines(max(sequence - 1, 0)):
         if place.number == sequence:
             if line_hash(line) != head:
@@ -146,7 +151,7 @@ def _lines_since(path: Path, sequence: int, head: str, newest: int, ring: KeyRin
                 )
             continue
         expected += 1
-        if place.number != expected or place.prev != previous:
+        if place.number != expected or previous not in {place.prev, None}:
             raise VaultError(
                 f"the chain of {path} is broken at line {place.number} ({expected} was due): lines are missing or "
                 "altered. Put the files back; `secretsctl audit verify` names the first bad line"
@@ -166,12 +171,14 @@ def _lines_since(path: Path, sequence: int, head: str, newest: int, ring: KeyRin
 
 def _newest_line(path: Path) -> tuple[Peek, bytes] | None:
     """Return the newest line anywhere. Compressed files are asked only where the active one has no line."""
+    found = find_files(path)
     ordered = [file for _, file in LogReader(path).by_first()]
-    plain = [file for file in find_files(path) if file.suffix != ".gz"]
-    lasts = [last for file in plain if (last := _last_of(file)) is not None]
+    asked = [file for file in found if file.suffix != ".gz"]
     if path not in ordered:
-        packed = reversed([file for file in ordered if file.suffix == ".gz"])
-        lasts += [last for last in (_last_of(file) for file in islice(packed, 1)) if last is not None]
+        # Besides the newest of them those that tell no first line: a damaged one may be the newest.
+        asked += [file for file in ordered if file.suffix == ".gz"][-1:]
+        asked += [file for file in found if file.suffix == ".gz" and file not in ordered]
+    lasts = [last for file in asked if (last := _last_of(file)) is not None]
     return max(lasts, key=lambda last: last[0].number, default=None)
 
 

@@ -24,6 +24,7 @@ from secretsd.errors import AuditWriteError, ListenError, PolicyError, Problem, 
 from secretsd.metrics import Metrics
 from secretsd.outbox.publisher import Publisher
 from secretsd.policy import Policy
+from secretsd.reserve import Reserve
 from secretsd.service import Core, Service
 from secretsd.service.changes import Changes
 from secretsd.service.commits import Committer, Done, Draft
@@ -59,21 +60,25 @@ class Daemon:
             sequence=opened.sequence,
             head=opened.head,
         )
+        reserve = Reserve([state.vault.parent, state.audit.parent])
+        if not reserve.take():
+            log.warning("too little disk is free to keep a reserve: with a full disk nothing could be changed by hand")
         audit = AuditLog(LineFile(state.audit), chain, clock, metrics)
-        committer = Committer(opened.vault, audit, metrics)
+        committer = Committer(opened.vault, audit, metrics, reserve)
         self._core = Core(
             config=config,
             policy=rules,
             vault=opened.vault,
             log=audit,
             committer=committer,
-            gate=Gate(config, rules, audit, clock, metrics, lambda: opened.vault.document),
+            gate=Gate(config, rules, audit, clock, metrics, lambda: opened.vault.document, reserve),
             clock=clock,
             guard=ClockGuard(clock, kernel_synchronised),
             metrics=metrics,
             signing_key=opened.key.public,
             audit_path=state.audit,
             started_at_ms=clock.elapsed_ms(),
+            reserve=reserve,
         )
         self._service = Service(self._core)
         self._scheduler = Scheduler(self._core)

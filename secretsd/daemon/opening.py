@@ -60,6 +60,8 @@ def open_state(config: Config) -> Opened:
         ) from error
     if torn is not None:
         note = f"a torn last line of the audit log was set aside in {torn.name}"
+    elif reach.gone is not None:
+        note = f"lines {reach.gone[0]} to {reach.gone[1]} of the audit log are no longer there"
     _check_vault_reaches(state, vault.document, reach.since_mark)
     return Opened(
         vault=vault,
@@ -67,7 +69,8 @@ def open_state(config: Config) -> Opened:
         sequence=reach.sequence,
         head=reach.head,
         last_line_ms=None if reach.last_time is None else parse_time(reach.last_time),
-        owed=_owed(vault.document, reach.since_mark),
+        # With the lines of days gone, those of the last commit are among them, not still to be written.
+        owed=None if reach.gone is not None else _owed(vault.document, reach.since_mark),
         note=note,
     )
 

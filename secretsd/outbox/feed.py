@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final
 
 import msgspec
-from secretsd_bus import PREFIX, SECRET_VERBS, Topics
+from secretsd_bus import PREFIX, SECRET_VERBS, Topics, line_hash
 
 from secretsd.audit.reader import LogReader
 from secretsd.config import BusAudit
@@ -54,6 +54,12 @@ def read_lines(reader: LogReader, after: int, durable: int) -> list[Line]:
         subject = msgspec.json.decode(raw, type=_Subject).subject
         found.append(Line(place.number, place.type.removeprefix(PREFIX), subject, raw))
     return found
+
+
+def head_at(reader: LogReader, sequence: int) -> str | None:
+    """Return the hash of the line `sequence`; None when it is no longer there."""
+    found = next(reader.lines(sequence - 1), None)
+    return line_hash(found[1]) if found is not None and found[0].number == sequence else None
 
 
 def first_after(reader: LogReader, after: int, since: str) -> int | None:

@@ -18,10 +18,10 @@ from secretsd.audit.reader import LogReader
 from secretsd.clock import Clock
 from secretsd.config import Bus
 from secretsd.metrics import Metrics
-from secretsd.outbox.feed import read_lines
+from secretsd.outbox.feed import head_at, read_lines
 from secretsd.outbox.lane import Lane
 from secretsd.outbox.retained import RetainedQueue
-from secretsd.outbox.witness import Position, Witness, older_than
+from secretsd.outbox.witness import Position, Witness, another_log, known_line, older_than
 
 log = logging.getLogger(__name__)
 
@@ -127,13 +127,21 @@ class Session:
                     if event is None:
                         continue
                     if message.topic == self._topics.checkpoint(self._bus.node):
-                        older = older_than(self._standing.position(), event.data)
-                        if older is not None:
-                            raise RolledBack(older)
+                        await self._confront(event.data)
                     if witness.is_own_echo(event, self._sealer.session):
                         break
         self._say_keys()
         self._owing.retained.checkpoint_due = True
+
+    async def _confront(self, checkpoint: Mapping[str, Any]) -> None:
+        """Compare what the broker remembers with where we are. Raises RolledBack."""
+        position = self._standing.position()
+        older = older_than(position, checkpoint)
+        line = known_line(position, checkpoint)
+        if older is None and line is not None:
+            older = another_log(line, await asyncio.to_thread(head_at, self._reader, line.sequence))
+        if older is not None:
+            raise RolledBack(older)
 
     async def pump(self) -> str:
         """Publish by precedence until the connection ends; return why it did. Raises BusLost."""

@@ -5,6 +5,7 @@ A checkpoint counts only when this daemon's key signed it. No I/O.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,7 +69,7 @@ class Witness:
         )
 
 
-def older_than(position: Position, checkpoint: dict[str, Any]) -> str | None:
+def older_than(position: Position, checkpoint: Mapping[str, Any]) -> str | None:
     """Return how much older `position` is than a checkpoint of this daemon; None when it isn't older.
 
     A checkpoint of an epoch that was knowingly ended says nothing.
@@ -89,3 +90,29 @@ def older_than(position: Position, checkpoint: dict[str, Any]) -> str | None:
     if sequence > position.sequence:
         return f"the audit log is older than the broker's checkpoint by {sequence - position.sequence} lines"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLine:
+    """A line of the log as the broker remembers it."""
+
+    sequence: int
+    head: str
+
+
+def known_line(position: Position, checkpoint: Mapping[str, Any]) -> KnownLine | None:
+    """Return the line that a checkpoint of this epoch vouches for; None where it says nothing about our log."""
+    sequence, head = checkpoint.get("sequence"), checkpoint.get("head")
+    if checkpoint.get("epoch") != position.epoch or not isinstance(sequence, int) or not isinstance(head, str):
+        return None
+    return KnownLine(sequence, head) if sequence > 0 else None
+
+
+def another_log(line: KnownLine, own_head: str | None) -> str | None:
+    """Return that our log went another way than the broker remembers; None when it didn't, or lacks the line by now.
+
+    So an older state is seen too that was put back while the broker was away, and has grown since.
+    """
+    if own_head in {None, line.head}:
+        return None
+    return f"line {line.sequence} of the audit log is another than the broker's checkpoint knows: an older log went on"

@@ -95,16 +95,16 @@ def tombstone_data(name: str, stone: Tombstone, epoch: str) -> dict[str, Any]:
     }
 
 
-def previous(record: SecretRecord) -> Previous | None:
-    """Return the newest version in grace, as the wire has it."""
-    if not record.in_grace:
-        return None
-    newest = record.in_grace[0]
-    return Previous(version=newest.version, kid=newest.kid, grace_until=rfc3339(newest.grace_until or 0))
+def previous(record: SecretRecord, now_ms: int = 0) -> Previous | None:
+    """Return the newest version that is in grace at `now_ms`, as the wire has it."""
+    for version in record.in_grace:
+        if (version.grace_until or 0) > now_ms:
+            return Previous(version=version.version, kid=version.kid, grace_until=rfc3339(version.grace_until or 0))
+    return None
 
 
-def metadata(name: str, record: SecretRecord) -> Metadata:
-    """Return what may be said of a secret to who may read it."""
+def metadata(name: str, record: SecretRecord, now_ms: int) -> Metadata:
+    """Return what may be said of a secret at `now_ms` to who may read it."""
     current = record.current
     return Metadata(
         name=name,
@@ -115,7 +115,7 @@ def metadata(name: str, record: SecretRecord) -> Metadata:
         rotation=record.rotation,
         created_at=rfc3339(current.created_at),
         expires_at=rfc3339(record.expires_at),
-        previous=previous(record),
+        previous=previous(record, now_ms),
         generation=record.generation,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -15,6 +15,7 @@ from secretsd_bus import Event
 from secretsd.audit.log import AuditLog, Entry
 from secretsd.errors import AuditWriteError, Problem, VaultWriteError
 from secretsd.metrics import Metrics
+from secretsd.reserve import Reserve
 from secretsd.vault.document import (
     AuditMark,
     Document,
@@ -61,39 +62,54 @@ class Done:
 class Committer:
     """Carries changes through, one after the other; the only writer of the vault."""
 
-    def __init__(self, vault: Vault, log: AuditLog, metrics: Metrics) -> None:
+    def __init__(self, vault: Vault, log: AuditLog, metrics: Metrics, reserve: Reserve) -> None:
         self._vault = vault
         self._log = log
         self._metrics = metrics
+        self._reserve = reserve
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
         self._unfinished: Document | None = None
         self._names: Sequence[str] = ()
         self._uncertain = False
+        self._stalled = False
         self.on_commit: Callable[[Done], None] = lambda _: None
 
     @property
     def unfinished(self) -> bool:
-        """Whether a change is on disk whose audit lines are not."""
-        return self._unfinished is not None
+        """Whether a change on disk could not be completed when that was last tried."""
+        return self._stalled
 
-    async def commit(self, build: Build, receipt: Callable[[int], Receipt] | None = None) -> Done:
+    async def commit(
+        self, build: Build, receipt: Callable[[int], Receipt] | None = None, *, by_hand: bool = True
+    ) -> Done:
         """Carry one change through and return what it came to.
 
-        Once begun it is not cancelled with its caller. Raises the Problem that `build` raises,
-        `vault-unavailable` or `audit-unavailable` when nothing changed, `outcome-unknown` when the change is on
-        disk and is completed, its lines first, as soon as the log can be written again.
+        Once begun it is not cancelled with its caller. On a full disk a change made by hand is given the space that is
+        kept in reserve; the schedule's can wait. Raises the Problem that `build` raises, `vault-unavailable` or
+        `audit-unavailable` when nothing changed, `outcome-unknown` when the change is on disk and is completed, its
+        lines first, as soon as the log can be written again.
         """
-        return await asyncio.shield(asyncio.get_running_loop().create_task(self._commit(build, receipt)))
+        return await asyncio.shield(asyncio.get_running_loop().create_task(self._commit(build, receipt, by_hand)))
 
     async def finish(self) -> None:
-        """Complete a change whose lines are owed. Raises Problem `audit-unavailable` while it can't be done."""
-        async with self._turn:
-            await self._finish()
+        """Complete a change whose lines are owed. Raises Problem `audit-unavailable` while it can't be done.
+
+        Once begun it is not cancelled with its caller.
+        """
+        await asyncio.shield(asyncio.get_running_loop().create_task(self._finish_in_turn()))
+
+    async def settle(self) -> None:
+        """Complete a change that lacks nothing but its lines, before anything else is written or given out.
+
+        One that isn't safely on disk is let be: nothing depends on it yet. Raises Problem `audit-unavailable`.
+        """
+        if self._stalled and not self._uncertain:
+            await self.finish()
 
     def resume(self, document: Document) -> None:
         """Take up a document found at start whose lines are owed; `finish` completes it."""
-        self._unfinished = document
+        self._unfinished, self._stalled = document, True
         self._names = [line.subject for line in document.outbox if line.subject is not None]
 
     async def close(self) -> None:
@@ -101,17 +117,21 @@ class Committer:
         async with self._turn:
             self._thread.shutdown()
 
-    async def _commit(self, build: Build, receipt: Callable[[int], Receipt] | None) -> Done:
+    async def _finish_in_turn(self) -> None:
         async with self._turn:
-            await self._finish()
+            await self._finish(by_hand=False)
+
+    async def _commit(self, build: Build, receipt: Callable[[int], Receipt] | None, by_hand: bool) -> Done:
+        async with self._turn:
+            await self._finish(by_hand=by_hand)
             before = self._vault.document
             draft = build(before, before.generation + 1)
             if not draft.events:
                 return Done(before, (), ())
             document = self._next(before, draft, receipt)
             self._names = [*draft.secrets]
-            await self._write(document)
-            return await self._finish(fresh=True)
+            await self._write(document, by_hand=by_hand)
+            return await self._finish(fresh=True, by_hand=by_hand)
 
     def _next(self, before: Document, draft: Draft, receipt: Callable[[int], Receipt] | None) -> Document:
         generation = before.generation + 1
@@ -129,15 +149,19 @@ class Committer:
             receipts=receipts,
         )
 
-    async def _write(self, document: Document) -> None:
+    async def _write(self, document: Document, *, by_hand: bool) -> None:
         """Put the document on disk; from then on its lines are owed."""
         data = self._vault.encode(document)
         started = time.perf_counter()
-        try:
+
+        async def write() -> None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._vault.write, data)
+
+        try:
+            await self._with_reserve(write, by_hand=by_hand)
         except CommitUncertain as error:
             # The lines must wait: should a crash bring the old document back, they would tell of what never was.
-            self._unfinished, self._uncertain = document, True
+            self._unfinished, self._uncertain, self._stalled = document, True, True
             raise Problem(
                 "outcome-unknown",
                 f"The change is written but may not survive a crash: {error}. Ask again with the same Idempotency-Key.",
@@ -152,14 +176,14 @@ class Committer:
         self._unfinished, self._uncertain = document, False
         self._metrics.vault_commit(time.perf_counter() - started)
 
-    async def _finish(self, *, fresh: bool = False) -> Done:
+    async def _finish(self, *, by_hand: bool, fresh: bool = False) -> Done:
         """Make the owed lines durable and the document the one in force."""
         document = self._unfinished
         if document is None:
             return Done(self._vault.document, (), ())
         if self._uncertain:
             try:
-                await self._write(document)
+                await self._write(document, by_hand=by_hand)
             except Problem as problem:
                 raise Problem(
                     "vault-unavailable",
@@ -167,9 +191,11 @@ class Committer:
                     "the file system, then ask again.",
                     headers=RETRY_SOON,
                 ) from problem
+        entries = [Entry(line.type, line.subject, line.data) for line in document.outbox]
         try:
-            events = await self._log.append(*(Entry(line.type, line.subject, line.data) for line in document.outbox))
+            events = await self._with_reserve(lambda: self._log.append(*entries), by_hand=by_hand)
         except AuditWriteError as error:
+            self._stalled = True
             if error.kept:
                 # The lines have their place in the log; only the file at the path lacks them.
                 self._unfinished = replace(document, outbox=())
@@ -181,13 +207,25 @@ class Committer:
                 else f"A change before this one waits for its audit line: {error}. Nothing else is done before it.",
                 headers=RETRY_SOON,
             ) from error
-        self._unfinished = None
+        self._unfinished, self._stalled = None, False
         done = Done(document, self._names, events)
         self._vault.show(document)
         for event in events:
             self._metrics.changes.labels(event.type).inc()
         self.on_commit(done)
         return done
+
+    async def _with_reserve(self, attempt: Callable[[], Awaitable[T]], *, by_hand: bool) -> T:
+        """Do what writes; where it fails and somebody waits for it, once more with the space kept in reserve."""
+        try:
+            return await attempt()
+        except CommitUncertain:
+            raise
+        except (VaultWriteError, AuditWriteError) as error:
+            kept = isinstance(error, AuditWriteError) and error.kept
+            if kept or not by_hand or not await asyncio.to_thread(self._reserve.give_up):
+                raise
+            return await attempt()
 
 
 def _merged(old: Mapping[str, T], changed: Mapping[str, T | None]) -> Mapping[str, T]:

@@ -14,6 +14,7 @@ from secretsd.config import Config
 from secretsd.errors import Problem
 from secretsd.metrics import Metrics
 from secretsd.policy import Policy
+from secretsd.reserve import Reserve
 from secretsd.service.commits import Committer
 from secretsd.service.gate import Gate
 from secretsd.vault.document import Document
@@ -58,6 +59,7 @@ class Core:
     signing_key: VerifyKey
     audit_path: Path
     started_at_ms: int
+    reserve: Reserve
     bus: BusState = field(default_factory=NoBus)
     stopped_serving: str | None = None
     """Why the vault must not be served, None while it may be."""

@@ -13,6 +13,7 @@ from secretsd.errors import AuditWriteError, Problem
 from secretsd.metrics import Metrics
 from secretsd.model import Capability
 from secretsd.policy import Policy
+from secretsd.reserve import Reserve
 from secretsd.service.refusals import FOLD_SECONDS, Brake, Refusal, RefusalFolder, peer_group
 from secretsd.vault.document import Document
 
@@ -28,6 +29,15 @@ def audit_unavailable(error: AuditWriteError) -> Problem:
     )
 
 
+async def keep_reserve(reserve: Reserve) -> None:
+    """Return while there is room for lines that are no changes. Raises Problem `audit-unavailable`.
+
+    Once the reserve was given up, what it freed is for an operator's changes until it can be taken back.
+    """
+    if reserve.spent and not await asyncio.to_thread(reserve.take):
+        raise audit_unavailable(AuditWriteError("the disk is full, and what is left is kept for changes by hand"))
+
+
 class Gate:
     """Lets callers through, or refuses and says so in the audit log."""
 
@@ -39,6 +49,7 @@ class Gate:
         clock: Clock,
         metrics: Metrics,
         document: Callable[[], Document],
+        reserve: Reserve,
     ) -> None:
         self.policy = policy
         self._config = config
@@ -46,6 +57,7 @@ class Gate:
         self._clock = clock
         self._metrics = metrics
         self._document = document
+        self._reserve = reserve
         self._folder = RefusalFolder()
         self._brake = Brake()
         self._flusher: asyncio.Task[None] | None = None
@@ -120,6 +132,7 @@ class Gate:
 
     async def _record(self, refusal: Refusal, request_id: str) -> None:
         self._metrics.refusals.labels(refusal.type.removeprefix("access.")).inc()
+        await keep_reserve(self._reserve)
         if self._folder.take(refusal, self._clock.elapsed_ms() / 1000):
             try:
                 await self._log.append(refusal.entry(count=1, request_id=request_id))

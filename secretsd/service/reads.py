@@ -16,7 +16,7 @@ from secretsd.rotation.announce import metadata
 from secretsd.rotation.generate import public_jwk
 from secretsd.service.answers import Answered, ReadResult, Selector
 from secretsd.service.core import Core
-from secretsd.service.gate import audit_unavailable
+from secretsd.service.gate import audit_unavailable, keep_reserve
 from secretsd.service.history import changes_since, readable_version
 from secretsd.service.values import delivered
 from secretsd.vault.document import Document, VersionRecord
@@ -46,7 +46,7 @@ class Reads:
         Raises Problem `forbidden`, `not-found`, `version-not-found`, `behind`, `audit-unavailable`.
         """
         core = self._core
-        core.serving()
+        await self._ready()
         await core.gate.authorise(caller, "read", "read", name)
         document = core.document
         version: VersionRecord | None = None
@@ -64,10 +64,10 @@ class Reads:
     async def list_secrets(self, caller: Caller) -> Answered[SecretList]:
         """Return the metadata of what the caller may read, by name."""
         core = self._core
-        core.serving()
-        document = core.document
+        await self._ready()
+        document, now_ms = core.document, core.clock.now_ms()
         found = [
-            metadata(name, record)
+            metadata(name, record, now_ms)
             for name, record in sorted(document.secrets.items())
             if core.policy.may(caller.client, "read", name)
         ]
@@ -77,7 +77,7 @@ class Reads:
     async def changes(self, caller: Caller, since: str | None) -> Answered[Changes]:
         """Return what changed since the position `since`. Raises Problem `history-gone`."""
         core = self._core
-        core.serving()
+        await self._ready()
         document = core.document
         found = changes_since(document, since, lambda name: core.policy.may(caller.client, "read", name))
         session, uptime_ms = core.bus.session, core.uptime_ms
@@ -96,7 +96,7 @@ class Reads:
     ) -> Answered[bytes]:
         """Return up to `limit` signed lines after a sequence or a time, newlines included. Raises `history-gone`."""
         core = self._core
-        core.serving()
+        await self._ready()
         await core.gate.authorise(caller, "audit", "audit")
         position = core.document.position
         since = "" if since_ms is None else rfc3339(since_ms)
@@ -168,7 +168,7 @@ class Reads:
 
     def _answer(self, document: Document, name: str, version: VersionRecord) -> SecretAnswer:
         record = document.secrets[name]
-        about = metadata(name, record)
+        about = metadata(name, record, self._core.clock.now_ms())
         value = self._core.vault.open(name, version)
         return SecretAnswer(
             name=name,
@@ -185,6 +185,16 @@ class Reads:
             encoding=version.encoding,
         )
 
+    async def _ready(self) -> None:
+        """Return when the vault may be read. Raises Problem `vault-unavailable`, `audit-unavailable`.
+
+        A change that only waits for its line, since the log could not be written, comes before anything that is read.
+        """
+        core = self._core
+        core.serving()
+        if core.committer.unfinished:
+            await core.committer.settle()
+
     async def _audit_read(
         self, caller: Caller, document: Document, name: str, version: VersionRecord | None, outcome: str
     ) -> None:
@@ -192,6 +202,7 @@ class Reads:
         await self._audit(self._access("secret.read", caller, "read", known, version, outcome))
 
     async def _audit(self, entry: Entry) -> None:
+        await keep_reserve(self._core.reserve)
         try:
             await self._core.log.append(entry)
         except AuditWriteError as error:

@@ -69,7 +69,7 @@ class Scheduler:
             changes = Changes(core.vault, core.policy, core.config)
             return changes.scheduled(document, generation, list(self._agenda.due(now_ms)), now_ms)
 
-        done = await core.committer.commit(build)
+        done = await core.committer.commit(build, by_hand=False)
         log.info("schedule: %d secrets changed in generation %d", len(done.names), done.document.generation)
         return True
 

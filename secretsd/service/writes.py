@@ -124,7 +124,8 @@ class Writes:
             return changes.renew(document, generation, values, graces, "rotated", cause, core.clock.now_ms())
 
         document = await self._commit(caller, "rotate", "", body, idempotency_key, build)
-        rotated = [metadata(name, document.secrets[name]) for name in names if name in document.secrets]
+        now_ms = core.clock.now_ms()
+        rotated = [metadata(name, document.secrets[name], now_ms) for name in names if name in document.secrets]
         return Answered(Rotated(rotated=rotated), document.position)
 
     async def restore(
@@ -172,7 +173,7 @@ class Writes:
                 "The change was made, and the secret has been deleted since.",
                 position=document.position,
             )
-        return Answered(metadata(name, record), document.position)
+        return Answered(metadata(name, record, self._core.clock.now_ms()), document.position)
 
     async def _commit(
         self, caller: Caller, action: str, name: str, body: Struct | None, key: str | None, build: Build

@@ -57,6 +57,11 @@ class Fleet:
         return json.loads(self._process.stdout.readline())
 
 
+def requests(daemon: Daemon, route: str) -> float:
+    """Return how many requests for a route the daemon has answered."""
+    return metric(daemon, f'secretsd_requests_total{{method="GET",route="{route}"')
+
+
 @pytest.fixture
 def busy_broker() -> Iterator[Broker]:
     running = Broker().start()
@@ -71,23 +76,13 @@ def test_a_thousand_clients_ask_once_of_each_kind_spread_over_the_time_that_the_
 ) -> None:
     daemon = new_daemon(busy_broker, spread_ms=SPREAD_MS)
     daemon.api.create(name)
-    run(daemon, busy_broker, name, processes=PROCESSES, each=EACH)
-
-
-def test_fifty_clients_do_the_same(busy_broker: Broker, new_daemon: Callable[..., Daemon], name: str) -> None:
-    daemon = new_daemon(busy_broker, spread_ms=SPREAD_MS)
-    daemon.api.create(name)
-    run(daemon, busy_broker, name, processes=1, each=50)
-
-
-def run(daemon: Daemon, broker: Broker, name: str, *, processes: int, each: int) -> None:
-    count = processes * each
+    count = PROCESSES * EACH
     fleets: list[Fleet] = []
     try:
-        fleets = [Fleet(daemon, broker, name, each) for _ in range(processes)]
+        fleets = [Fleet(daemon, busy_broker, name, EACH) for _ in range(PROCESSES)]
         for fleet in fleets:
             assert fleet.hear() == "ready"
-        fetched, asked = (metric(daemon, f'secretsd_requests_total{{method="GET",route="{route}"') for route in ROUTES)
+        fetched, asked = requests(daemon, "/secret/{name}"), requests(daemon, "/changes")
         (rotated,) = daemon.api.rotate(name)
         for fleet in fleets:
             fleet.say(rotated["version"])
@@ -105,15 +100,9 @@ def run(daemon: Daemon, broker: Broker, name: str, *, processes: int, each: int)
         assert [versions for answer in answers for versions in answer["versions"]] == [[2]] * count
     members = [member for answer in later for member in answer["asked"]]
     assert [member for member in members if member["fetches"] != 1 or member["changes_asked"] > 1] == []
-    new_fetched, new_asked = (
-        metric(daemon, f'secretsd_requests_total{{method="GET",route="{route}"') for route in ROUTES
-    )
-    assert new_fetched - fetched == count
-    assert new_asked - asked <= count
+    assert requests(daemon, "/secret/{name}") - fetched == count
+    assert requests(daemon, "/changes") - asked <= count
     reads = [event for event in daemon.events("secret.read") if event["data"]["version"] == rotated["version"]]
     times = sorted(parse_time(event["time"]) for event in reads)
     assert len(times) == count
     assert times[-1] - times[0] > SPREAD_MS / 2, "the requests come in one burst"
-
-
-ROUTES = ("/secret/{name}", "/changes")

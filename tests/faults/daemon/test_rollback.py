@@ -107,10 +107,14 @@ def test_an_older_log_is_named_with_the_lines_that_it_lacks(daemon: Daemon, tmp_
     assert f"ends at line {ends} and the vault knows {knows}, {knows - ends} more" in said
 
 
-def test_an_older_log_is_seen_although_nothing_but_reads_were_lost(daemon: Daemon, tmp_path: Path) -> None:
+def test_an_older_log_is_seen_although_nothing_but_reads_were_lost(
+    broker: Broker, daemon: Daemon, tmp_path: Path
+) -> None:
     backup = Backup(daemon, tmp_path)
     for _ in range(5):
         daemon.api.secret("x")
+    ends = len(daemon.lines())
+    eventually(lambda: retained_checkpoint(broker, daemon)["sequence"] >= ends, "the broker knows")
     daemon.terminate()
     backup.put_back("log", "vault")
     daemon.spawn()

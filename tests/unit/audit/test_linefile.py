@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secretsd.audit.linefile import MOVES_FOLLOWED, LineFile
+from secretsd.audit.linefile import LATE_SECONDS, MOVES_FOLLOWED, LineFile
 from secretsd.errors import AuditWriteError
 from tests.unit.support.disk import Call, spy
 
@@ -67,10 +68,25 @@ def test_after_a_rename_and_a_new_file_in_its_place_the_lines_stand_there(path: 
     assert path.read_bytes() == b"two\n"
 
 
-def test_after_a_removal_the_lines_stand_in_a_new_file(path: Path, file: LineFile) -> None:
+def test_after_a_removal_the_lines_stand_in_a_new_file_with_those_that_a_copy_may_have_missed(
+    path: Path, file: LineFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    for number in range(4):
+        now += LATE_SECONDS
+        file.append(b"%d\n" % number)
     path.unlink()
+    file.append(b"last\n")
+    # At least one such span is repeated, at most two.
+    assert path.read_bytes() == b"2\n3\nlast\n"
+
+
+def test_after_a_reopen_what_a_removed_file_took_along_comes_first(path: Path, file: LineFile) -> None:
+    path.unlink()
+    file.reopen()
     file.append(b"two\n")
-    assert path.read_bytes() == b"two\n"
+    assert path.read_bytes() == b"one\ntwo\n"
 
 
 def test_after_a_reopen_nothing_is_repeated(path: Path, file: LineFile) -> None:

@@ -18,6 +18,7 @@ from secretsd.daemon.firststart import create_state
 from secretsd.daemon.opening import Opened, open_state
 from secretsd.errors import KeyFileError, VaultError
 from secretsd.metrics import Metrics
+from secretsd.reserve import Reserve
 from secretsd.service.commits import Committer, Draft
 from secretsd.vault.document import Document, OwedLine, PastEpoch
 from secretsd.vault.vault import Vault
@@ -56,7 +57,7 @@ async def live(config: Config, commits: int) -> Opened:
     """Start, finish what is owed, make some changes and stop; return the state as it was found."""
     opened = open_state(config)
     log = log_of(config, opened)
-    committer = Committer(opened.vault, log, Metrics())
+    committer = Committer(opened.vault, log, Metrics(), Reserve([]))
     if opened.owed is not None:
         committer.resume(opened.owed)
         await committer.finish()
@@ -79,9 +80,7 @@ async def committed_without_lines(config: Config, *, lines: int = 0) -> None:
         outbox=tuple(events(document, generation)),
     )
     opened.vault.write(opened.vault.encode(following))
-    chain = Chain(
-        log_id=document.audit.log_id, node="pi", key=opened.key, sequence=opened.sequence, head=opened.head
-    )
+    chain = Chain(log_id=document.audit.log_id, node="pi", key=opened.key, sequence=opened.sequence, head=opened.head)
     for line in following.outbox[:lines]:
         event = chain.append(line.type, line.subject, line.data, rfc3339(START_MS))
         LineFile(config.paths.audit_path).append(event.raw + b"\n")
@@ -189,7 +188,7 @@ async def test_an_epoch_that_the_vault_does_not_know_is_refused(config: Config) 
     opened = open_state(config)
     log = log_of(config, opened)
     document = opened.vault.document
-    committer = Committer(opened.vault, log, Metrics())
+    committer = Committer(opened.vault, log, Metrics(), Reserve([]))
     await committer.commit(
         lambda _, generation: Draft(events(replace(document, epoch="unknown"), generation, 1), {}, {})
     )

@@ -46,9 +46,9 @@ def test_a_state_says_what_an_event_would() -> None:
 
 
 def test_metadata_never_lacks_an_expiry() -> None:
-    assert metadata("name", record(rotation_ms=None)).expires_at == "9999-12-31T23:59:59.999Z"
-    assert metadata("name", record()).previous is None
-    assert metadata("name", RECORD).created_at.startswith("2026-11-23T17:00:00.000")
+    assert metadata("name", record(rotation_ms=None), 0).expires_at == "9999-12-31T23:59:59.999Z"
+    assert metadata("name", record(), 0).previous is None
+    assert metadata("name", RECORD, 0).created_at.startswith("2026-11-23T17:00:00.000")
     assert RECORD.current.created_at == START_MS
 
 

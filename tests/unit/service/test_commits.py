@@ -13,6 +13,7 @@ from secretsd.audit.log import AuditLog
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
 from secretsd.model import CreateSecret, Metadata, PutSecret, RotateRequest
+from secretsd.reserve import Reserve
 from secretsd.service import Answered, Selector
 from secretsd.service.commits import RECEIPTS_MOST, Committer
 from secretsd.vault.vault import Vault
@@ -266,7 +267,7 @@ async def restarted(bench: Bench) -> tuple[Committer, Vault, AuditLog]:
     for event in events:
         chain.append(event.type, event.subject, event.data, event.time)
     log = AuditLog(LineFile(bench.audit_path), chain, bench.clock, bench.metrics)
-    return Committer(vault, log, bench.metrics), vault, log
+    return Committer(vault, log, bench.metrics, Reserve([])), vault, log
 
 
 async def test_a_change_whose_line_is_missing_is_completed_by_the_next_daemon(

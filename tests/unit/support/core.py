@@ -17,6 +17,7 @@ from secretsd.config import Config
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.metrics import Metrics
 from secretsd.policy import Policy
+from secretsd.reserve import Reserve
 from secretsd.service import Core, Service
 from secretsd.service.commits import Committer, Done
 from secretsd.service.gate import Gate
@@ -65,8 +66,11 @@ class Bench:
         document = empty_document(log_id="log", head=ZERO_HASH, policy_sha256=self.policy.sha256)
         self.vault = Vault(self.config.paths.vault_path, MASTER, document)
         self.vault.write(self.vault.encode(document))
-        self.committer = Committer(self.vault, self.log, self.metrics)
-        gate = Gate(self.config, self.policy, self.log, self.clock, self.metrics, lambda: self.vault.document)
+        self.reserve = Reserve([])
+        self.committer = Committer(self.vault, self.log, self.metrics, self.reserve)
+        gate = Gate(
+            self.config, self.policy, self.log, self.clock, self.metrics, lambda: self.vault.document, self.reserve
+        )
         self.core = Core(
             config=self.config,
             policy=self.policy,
@@ -80,6 +84,7 @@ class Bench:
             signing_key=self.key.public,
             audit_path=self.audit_path,
             started_at_ms=self.clock.elapsed_ms(),
+            reserve=self.reserve,
         )
         self.service = Service(self.core)
         self.done: list[Done] = []

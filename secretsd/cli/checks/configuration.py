@@ -1,0 +1,183 @@
+"""config.toml and policy.yaml: whether they load, and what in them will go wrong or does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from secretsd import config as configuration
+from secretsd import policy as policies
+from secretsd.cli.checks.context import Context
+from secretsd.cli.checks.finding import (
+    Check,
+    Finding,
+    Skip,
+    combined,
+    failure,
+    listed,
+    ok,
+    plural,
+    skipped,
+    warning,
+)
+from secretsd.cli.output import duration_text
+from secretsd.cli.session import near
+from secretsd.errors import StartupError
+from secretsd.model import DAY_MS
+from secretsd.policy import NameSet, Policy, TokenProof
+from secretsd.policy.names import is_glob
+from secretsd.policy.rules import BUILT_IN
+
+SOON_MS: Final = 14 * DAY_MS
+NEW_TOKEN: Final = (
+    "make a token of its own: (umask 077; openssl rand -hex 32 > NAME.token); tr -d '\\n' < NAME.token | sha256sum; put "
+    "the sum under clients.NAME.auth as {token_sha256: ...}, or give it {uid: NUMBER}, and reload"
+)
+
+
+def config(context: Context) -> Finding:
+    """Load config.toml."""
+    try:
+        loaded = configuration.load(context.config_path)
+    except StartupError as error:
+        return failure(_one_line(error), f"correct {context.config_path} (docs/configuration.md), then look again")
+    return combined(f"{loaded.source} is in order", [warning(said) for said in loaded.warnings])
+
+
+def policy(context: Context) -> Finding:
+    """Load policy.yaml. Who has no proof is another check's."""
+    path = context.config.security.rbac_policy_path
+    try:
+        loaded = policies.load(path, context.config)
+    except StartupError as error:
+        return failure(_one_line(error), f"correct {path} (docs/policy.md); a running daemon keeps the old policy")
+    said = [text for text in loaded.warnings if not _is_about_proof(text, loaded)]
+    good = f"{plural(len(loaded.clients), 'client')}, {plural(len(loaded.rules) - len(BUILT_IN), 'rule')} in {path}"
+    return combined(good, [warning(text, f"change {path}, then `systemctl reload jarvis-secretsd`") for text in said])
+
+
+def _is_about_proof(text: str, loaded: Policy) -> bool:
+    return any(text.startswith(f"clients.{name} has no auth") for name in _unproven(loaded))
+
+
+def _unproven(loaded: Policy) -> list[str]:
+    return [name for name, rule in loaded.clients.items() if not rule.auth]
+
+
+def proofs(context: Context) -> Finding:
+    """See that each client has a proof."""
+    unproven = _unproven(context.policy)
+    if not unproven:
+        return ok("every client proves who it is")
+    return warning(
+        f"{plural(len(unproven), 'client')} without a proof, so that any process here can pose as them: "
+        f"{listed(unproven)}",
+        NEW_TOKEN.replace("NAME", unproven[0]) if len(unproven) == 1 else NEW_TOKEN,
+    )
+
+
+def tokens(context: Context) -> Finding:
+    """See that no token has run out or soon will."""
+    return judge_tokens(context.policy, context.now_ms())
+
+
+def judge_tokens(loaded: Policy, now_ms: int) -> Finding:
+    """Judge the `not_after` of all tokens: a client that can't prove itself any more is a failure."""
+    findings = []
+    for name, rule in loaded.clients.items():
+        limits = [proof.not_after_ms for proof in rule.auth if isinstance(proof, TokenProof)]
+        ended = [limit for limit in limits if limit is not None and limit <= now_ms]
+        lasting = [limit for limit in limits if limit is None or limit > now_ms + SOON_MS]
+        other_proof = len(limits) < len(rule.auth)
+        fix = NEW_TOKEN.replace("NAME", name)
+        if ended and len(ended) == len(rule.auth):
+            findings.append(failure(f"{name}: its token ran out {_ago(now_ms - max(ended))} ago, it can't ask", fix))
+        elif not lasting and not other_proof and limits:
+            left = max(limit for limit in limits if limit is not None) - now_ms
+            findings.append(warning(f"{name}: its token runs out in {_ago(left)}", fix))
+        elif ended:
+            gone = plural(len(ended), "token")
+            findings.append(warning(f"{name}: {gone} ran out", f"take it out of clients.{name}.auth"))
+    return combined("no token runs out within 14 days", findings)
+
+
+def _ago(milliseconds: int) -> str:
+    return duration_text(milliseconds / 1000)
+
+
+def patterns(context: Context) -> Finding:
+    """See that each line of the policy stands for some secret."""
+    secrets, loaded = context.secrets, context.policy
+    if not secrets.complete:
+        return skipped(
+            f"this client may read {len(secrets.seen)} of {plural(secrets.total, 'secret')}",
+            "name one that may read all with --client",
+        )
+    return judge_patterns(loaded, [one.name for one in secrets.seen])
+
+
+def judge_patterns(loaded: Policy, names: Sequence[str]) -> Finding:
+    """Judge the lines of the policy against the names in the vault."""
+    idle = [(where, pattern) for where, pattern in _lines(loaded) if not any(name in NameSet([pattern]) for name in names)]
+    findings = []
+    for pattern in dict.fromkeys(pattern for _, pattern in idle):
+        where = [place for place, one in idle if one == pattern]
+        hint = None if is_glob(pattern) else near(pattern, names)
+        create = f"secretsctl put {pattern}" if not is_glob(pattern) else f"take {pattern} out of the policy"
+        findings.append(warning(f"{pattern} ({listed(where)}) matches no secret", hint or create))
+    return combined(f"every line matches one of {plural(len(names), 'secret')}", findings)
+
+
+def _lines(loaded: Policy) -> Iterator[tuple[str, str]]:
+    """Yield where each pattern of the file stands, and the pattern; one that means everything is left out."""
+    for name, rule in loaded.clients.items():
+        for what, held in (("allow", rule.allow), ("deny", rule.deny)):
+            yield from ((f"clients.{name}.{what}", pattern) for pattern in held.patterns if pattern != "*")
+    for one in loaded.rules[: len(loaded.rules) - len(BUILT_IN)]:
+        yield "secrets", one.pattern
+
+
+def certificates(context: Context) -> Finding:
+    """See that no certificate has run out or soon will."""
+    server, bus = context.config.server, context.config.bus
+    paths = [path for path in (server.tls_cert, server.tls_client_ca, bus.cert_file, bus.ca_file) if path is not None]
+    if not paths:
+        raise Skip("TLS is used nowhere")
+    now = datetime.fromtimestamp(context.now_ms() / 1000, UTC)
+    return combined(
+        f"{plural(len(paths), 'file')} of certificates, none runs out within 14 days",
+        [finding for path in dict.fromkeys(paths) for finding in _certificate(path, now)],
+    )
+
+
+def _certificate(path: Path, now: datetime) -> list[Finding]:
+    fix = f"put a new certificate into {path}, then `systemctl reload jarvis-secretsd`"
+    try:
+        chain = x509.load_pem_x509_certificates(path.read_bytes())
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no certificate in PEM"
+        return [failure(f"{path}: {reason}", fix)]
+    left = min((one.not_valid_after_utc - now).total_seconds() for one in chain)
+    if left <= 0:
+        return [failure(f"{path} ran out {duration_text(-left)} ago", fix)]
+    return [warning(f"{path} runs out in {duration_text(left)}", fix)] if left * 1000 < SOON_MS else []
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+CHECKS: Final = (
+    Check("config", "Does config.toml load?", config),
+    Check("policy", "Does policy.yaml load, and is nothing in it doubtful?", policy),
+    Check("proofs", "Can every client prove who it is?", proofs),
+    Check("tokens", "Has a token run out, or will it within 14 days?", tokens),
+    Check("certificates", "Has a certificate run out, or will it within 14 days?", certificates),
+    Check("patterns", "Does each line of the policy match a secret?", patterns),
+)

@@ -1,0 +1,69 @@
+"""With a full disk an operator can still act; nobody can read until there is room again."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from secretsd.reserve import FILE_NAME, RESERVED_BYTES
+from tests.support.daemon import Daemon
+from tests.support.waiting import eventually
+
+DISK_BYTES = 8 * RESERVED_BYTES
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system of its own can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        step = 1024 * 1024
+        while step:
+            try:
+                file.write(bytes(step))
+            except OSError:
+                step //= 2
+    return filler
+
+
+def test_a_full_disk_leaves_room_for_an_operators_change_and_for_nothing_else(
+    small_disk: Path, new_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = new_daemon(
+        config={
+            "paths": {
+                "vault_path": str(small_disk / "vault.json"),
+                "master_key_path": str(small_disk / "master.key"),
+                "audit_path": str(small_disk / "audit.jsonl"),
+            }
+        }
+    ).start()
+    leaked = daemon.api.create("leaked", type="generic")
+    assert (small_disk / FILE_NAME).stat().st_size == RESERVED_BYTES
+    filler = fill(small_disk)
+    eventually(lambda: daemon.api.get("/secret/leaked").status == 503, "no line can be written")
+
+    [rotated] = daemon.api.rotate("leaked", urgent=True)
+    assert rotated["kid"] != leaked["kid"]
+    daemon.api.get("/secret/leaked").refused(503, "audit-unavailable")
+    daemon.api.as_("nobody").get("/secret/leaked").refused(503, "audit-unavailable")
+
+    filler.unlink()
+    assert daemon.api.secret("leaked")["kid"] == rotated["kid"]
+    assert (small_disk / FILE_NAME).stat().st_size == RESERVED_BYTES
