@@ -13,3 +13,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow") is not None:
             item.add_marker(skip)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a case by its parameter's place where its value is long or bytes: such values are often random.
+
+    Every worker that shares the suite has to know a test by the same name.
+    """
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 40) else None

@@ -92,21 +92,9 @@ class AuditLog:
     async def _write_all(self) -> None:
         try:
             while self._waiting:
-                await self._settle_down()
                 await self._write_batch(self._gather())
         finally:
             self._writer = None
-
-    async def _settle_down(self) -> None:
-        import os
-
-        quiet = 0
-        for _ in range(int(os.environ.get("TURNS", "0"))):
-            before = len(self._waiting)
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if len(self._waiting) == before else 0
-            if quiet >= int(os.environ.get("QUIET", "3")):
-                break
 
     def _gather(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -116,9 +116,14 @@ class Session:
         status comes back, everything retained has been seen. A broker that doesn't let us read is no witness.
         Raises RolledBack, BusLost.
         """
-        with contextlib.suppress(BusDenied):
-            await self._link.subscribe(witness.filters)
-        self._say_online()
+        try:
+            async with asyncio.timeout(ACK_SECONDS):
+                with contextlib.suppress(BusDenied):
+                    await self._link.subscribe(witness.filters)
+                await asyncio.wait([self._say_online()])
+        except TimeoutError:
+            raise BusLost(f"the broker accepts us and acknowledges nothing for {ACK_SECONDS:.0f} s") from None
+        remembered: Mapping[str, Any] | None = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ECHO_SECONDS):
                 while not self._link.closed.done():
@@ -127,9 +132,11 @@ class Session:
                     if event is None:
                         continue
                     if message.topic == self._topics.checkpoint(self._bus.node):
-                        await self._confront(event.data)
+                        remembered = event.data
                     if witness.is_own_echo(event, self._sealer.session):
                         break
+        if remembered is not None:
+            await self._confront(remembered)
         self._say_keys()
         self._owing.retained.checkpoint_due = True
 
@@ -149,8 +156,8 @@ class Session:
         try:
             while not self._link.closed.done():
                 if self._link.in_flight >= self._link.window:
-                    await self._link.wait_window()
-                if not self._publish_next() and not await self._read_on():
+                    await self._wait_window()
+                elif not self._publish_next() and not await self._read_on():
                     self._owing.wake.clear()
                     self._on_pause()
                     await self._sleep()
@@ -219,16 +226,16 @@ class Session:
         self._retain(self._topics.checkpoint(self._bus.node), event.raw, "the checkpoint")
         return True
 
-    def _say_online(self) -> None:
+    def _say_online(self) -> asyncio.Future[None]:
         online = status(self._sealer, "online", self._clock)
-        self._retain(self._topics.status(self._bus.node), online.raw, "the status")
+        return self._retain(self._topics.status(self._bus.node), online.raw, "the status")
 
     def _say_keys(self) -> None:
         key_set = msgspec.json.encode(self._standing.key_set(), order="sorted")
         self._retain(self._topics.keys(self._bus.node), key_set, "the key set", KEYS_TYPE)
 
-    def _retain(self, topic: str, payload: bytes, what: str, content_type: str | None = None) -> None:
-        """Publish what stands. Lost with the connection it is said anew on the next one; refused, with a reminder."""
+    def _retain(self, topic: str, payload: bytes, what: str, content_type: str | None = None) -> asyncio.Future[None]:
+        """Publish what stands; return what is done with the acknowledgement. Lost with the connection it is said anew on the next one; refused, with a reminder."""
 
         def settled(future: asyncio.Future[None]) -> None:
             error = None if future.cancelled() else future.exception()
@@ -243,6 +250,7 @@ class Session:
         else:
             published = self._link.publish(topic, payload, retain=True, content_type=content_type)
         published.add_done_callback(settled)
+        return published
 
     async def _read_on(self) -> bool:
         """Read on in the log for a lane that has fallen behind; tell whether there was anything."""
@@ -257,11 +265,21 @@ class Session:
         return False
 
     async def _sleep(self) -> None:
-        """Wait until there is something to do. Raises BusLost when the broker has stopped acknowledging."""
+        """Wait until there is something to do; the connection is ended when the broker has stopped acknowledging."""
         pauses = [pause for lane in self._owing.lanes if (pause := lane.paused_for(self._now())) > 0]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min([*pauses, 1.0])):
                 await self._owing.wake.wait()
+        self._end_silence()
+
+    async def _wait_window(self) -> None:
+        """Wait a while for room in the window. Raises BusLost when the connection goes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._link.wait_window()
+        self._end_silence()
+
+    def _end_silence(self) -> None:
         if self._link.oldest_secs > ACK_SECONDS:
             self._link.abort(f"the broker has acknowledged nothing for {ACK_SECONDS:.0f} s")
 

@@ -16,13 +16,15 @@ from tests.support.waiting import PATIENCE_SECS, eventually
 class Load:
     """So many clients that read one secret again and again, each on one connection, until the context ends.
 
-    `released` holds the X-Request-Id of each answer with a value, `statuses` counts all answers.
+    `released` holds the X-Request-Id of each answer with a value, `values` counts the values, `statuses` all answers.
+    `odd` holds answers other than 200 and 503, which nobody expects.
     """
 
     def __init__(self, daemon: Daemon, name: str, clients: int = 8) -> None:
         self.released: list[str] = []
         self.values: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
+        self.odd: list[tuple[int, bytes]] = []
         self._daemon = daemon
         self._path = f"/secret/{name}"
         self._ends = threading.Event()
@@ -62,6 +64,8 @@ class Load:
                     if response.status == 200:
                         self.released.append(response.headers["X-Request-Id"])
                         self.values[json.loads(body)["value"]] += 1
+                    elif response.status != 503:
+                        self.odd.append((response.status, body))
             connection.close()
         except BaseException as failure:  # noqa: BLE001 — handed to the test's own thread
             self._failure = failure

@@ -107,6 +107,7 @@ def under_load(daemon: Daemon, once: Once, times: int = TIMES) -> Load:
     finally:
         ends.set()
         rotating.join()
+    assert load.odd == []
     assert set(load.statuses) == {200}
     return load
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from secretsd_bus import Chain, Event, SigningKey, rfc3339
 
 from tests.unit.support.clock import START_MS
+from tests.vectors.event_vectors import key
 
-KEY = SigningKey.generate()
+KEY = key(1)
 LOG_ID = "log"
 
 

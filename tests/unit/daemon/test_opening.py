@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from secretsd_bus import Chain, SigningKey, rfc3339
+from secretsd_bus import Chain, rfc3339
 
 from secretsd.audit.linefile import LineFile
 from secretsd.audit.log import AuditLog
@@ -24,6 +24,7 @@ from secretsd.vault.document import Document, OwedLine, PastEpoch
 from secretsd.vault.vault import Vault
 from tests.unit.support.clock import START_MS, FakeClock
 from tests.unit.support.core import configured
+from tests.vectors.event_vectors import key
 
 STATE = ("vault.json", "audit.jsonl")
 
@@ -234,7 +235,7 @@ def test_another_vaults_master_key_is_refused(config: Config, tmp_path: Path) ->
     refused(config, r"fails its MAC: it was edited, or .*/master\.key is another vault's")
 
 
-@pytest.mark.parametrize("content", [b"", b"no key", SigningKey.generate().public.to_pem()])
+@pytest.mark.parametrize("content", [b"", b"no key", key(1).public.to_pem()])
 def test_a_damaged_signing_key_is_refused(config: Config, content: bytes) -> None:
     config.paths.audit_path.with_name("audit.sign.key").write_bytes(content)
     with pytest.raises(KeyFileError, match=r"audit\.sign\.key isn't an Ed25519 key"):

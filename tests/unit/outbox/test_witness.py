@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from secretsd_bus import SigningKey, Topics, Unchained
 
-from secretsd.outbox.witness import Position, Witness, older_than
+from secretsd.outbox.witness import FOREIGN_MOST, KnownLine, Position, Witness, another_log, known_line, older_than
+from tests.vectors.event_vectors import key
 
-KEY = SigningKey.generate()
+KEY, OTHER = key(1), key(2)
 TOPICS = Topics("jarvis/secretsd")
 TIME = "2026-11-23T17:00:00.123Z"
 POSITION = Position(epoch="now", past_epochs=frozenset({"past"}), generation=10, sequence=100)
@@ -53,6 +54,24 @@ def test_a_checkpoint_of_another_form_says_nothing(member: str, value: object) -
     assert older_than(POSITION, checkpoint(**{member: value})) is None
 
 
+def test_a_checkpoint_of_this_epoch_vouches_for_a_line() -> None:
+    assert known_line(POSITION, checkpoint(sequence=7, head="h")) == KnownLine(7, "h")
+    for says_nothing in (checkpoint(), checkpoint(head="h", epoch="past"), checkpoint(head="h", sequence=0)):
+        assert known_line(POSITION, says_nothing) is None
+
+
+def test_a_log_that_went_another_way_since_is_noticed_though_it_is_longer() -> None:
+    assert another_log(KnownLine(7, "h"), "h") is None
+    assert another_log(KnownLine(7, "h"), None) is None
+    assert "line 7 of the audit log is another" in (another_log(KnownLine(7, "h"), "other") or "")
+
+
+def test_invented_topics_do_not_fill_the_memory(witness: Witness) -> None:
+    for number in range(3 * FOREIGN_MOST):
+        witness.own(f"jarvis/secretsd/status/n{number}", b"garbage")
+    assert len(witness.foreign) == FOREIGN_MOST
+
+
 def test_what_this_daemon_said_at_any_time_is_its_own(witness: Witness) -> None:
     event = witness.own(TOPICS.status("pi"), status(sealer(session=1), session=1))
     assert event is not None
@@ -72,8 +91,8 @@ def test_the_echo_of_this_connection_is_told_apart(witness: Witness) -> None:
 @pytest.mark.parametrize(
     ("topic", "payload"),
     [
-        (TOPICS.status("other"), status(sealer(SigningKey.generate(), node="other"))),
-        (TOPICS.status("pi"), status(sealer(SigningKey.generate()))),
+        (TOPICS.status("other"), status(sealer(OTHER, node="other"))),
+        (TOPICS.status("pi"), status(sealer(OTHER))),
         (TOPICS.status("pi"), status(sealer(log_id="other"))),
         (TOPICS.status("pi"), status(sealer(node="other"))),
         (TOPICS.checkpoint("pi"), status(sealer())),

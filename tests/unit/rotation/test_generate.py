@@ -22,7 +22,7 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.model import SecretType
 from secretsd.rotation.generate import check_supplied, generate, public_jwk
 
-KEY = Ed25519PrivateKey.generate()
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SEED = KEY.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
 PUBLIC = KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -110,6 +110,7 @@ def test_an_external_secret_is_never_generated() -> None:
         generate_ec_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         b"-----BEGIN OPENSSH PRIVATE KEY-----\nplanted\n-----END OPENSSH PRIVATE KEY-----\n",
     ],
+    ids=range(14),
 )
 def test_what_is_no_ed25519_key_is_refused_with_what_is_allowed_and_not_shown(value: bytes) -> None:
     with pytest.raises(ValueError, match="PKCS#8 PEM without a passphrase, base64 of 32 bytes, or a JWK") as refusal:

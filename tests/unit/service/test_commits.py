@@ -18,7 +18,7 @@ from secretsd.service import Answered, Selector
 from secretsd.service.commits import RECEIPTS_MOST, Committer
 from secretsd.vault.vault import Vault
 from tests.unit.support.core import MASTER, Bench, whole_chain
-from tests.unit.support.disk import PowerCut, spy
+from tests.unit.support.disk import Call, PowerCut, spy
 
 
 async def create(bench: Bench, name: str = "db_password", *, key: str | None = None, **body: Any) -> Answered[Metadata]:
@@ -94,7 +94,17 @@ async def test_when_the_line_can_not_be_written_the_outcome_is_unknown_and_nothi
     assert bench.committer.unfinished
     assert len(bench.done) == 1
     assert bench.service.health().status == "unavailable"
-    assert await value_of(bench) == "v1"
+
+
+async def test_an_unfinished_change_comes_before_anything_that_is_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(bench)
+    spy(monkeypatch, "fdatasync").fail(times=2)
+    assert await slug_of(put(bench, "v2")) == "outcome-unknown"
+    assert await slug_of(value_of(bench)) == "audit-unavailable"
+    assert await value_of(bench) == "v2"
+    assert [event.type for event in bench.events("secret.")] == ["secret.created", "secret.updated", "secret.read"]
 
 
 async def test_an_unfinished_change_is_completed_first_when_the_next_one_comes(
@@ -158,6 +168,45 @@ async def test_while_a_document_is_uncertain_other_changes_are_refused_as_not_ma
     await put(bench, "v4")
     assert changes(bench)[1:] == [("secret.updated", 2), ("secret.updated", 3)]
     assert await value_of(bench) == "v4"
+
+
+class OneReserve(Reserve):
+    """Space that can be given up once; then the disk takes writes again."""
+
+    def __init__(self, disk: Call) -> None:
+        super().__init__([])
+        self._disk = disk
+
+    def give_up(self) -> bool:
+        freed, self.spent = not self.spent, True
+        if freed:
+            self._disk.fail(times=0)
+        return freed
+
+
+@pytest.mark.parametrize("call", ["replace", "fdatasync"])
+async def test_on_a_full_disk_the_reserve_is_for_changes_by_hand(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    await create(bench)
+    disk = spy(monkeypatch, call)
+    bench.committer._reserve = OneReserve(disk)
+    disk.fail(errno.ENOSPC, times=10)
+    assert (await put(bench, "v2")).value.version == 2
+    disk.fail(errno.ENOSPC, times=10)
+    assert await slug_of(put(bench, "v3")) in {"vault-unavailable", "outcome-unknown"}
+
+
+async def test_on_a_full_disk_the_schedule_leaves_the_reserve_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(bench, "auto_key", value="dmFsdWU")
+    disk = spy(monkeypatch, "replace")
+    reserve = bench.committer._reserve = OneReserve(disk)
+    bench.clock.advance(30 * 86_400_000)
+    disk.fail(errno.ENOSPC)
+    assert await slug_of(bench.scheduler.tick()) == "vault-unavailable"
+    assert not reserve.spent
 
 
 async def test_a_power_cut_before_the_vault_is_written_leaves_the_state_before(
