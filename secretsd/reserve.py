@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,26 +21,32 @@ FILE_NAME: Final = ".secretsd.reserve"
 
 
 class Reserve:
-    """One file of empty blocks on each file system that is written to."""
+    """One file of empty blocks on each file system that is written to.
 
-    def __init__(self, folders: Iterable[Path]) -> None:
-        by_device = {folder.stat().st_dev: folder for folder in folders}
-        self._paths = [folder / FILE_NAME for folder in by_device.values()]
+    `folders` are the vault's and the audit log's, in this order.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        by_device = {folder.stat().st_dev: folder / FILE_NAME for folder in folders}
+        self._paths = [by_device[folder.stat().st_dev] for folder in folders]
         self.spent = False
-        """Whether space was given up and could not be taken back since: then only changes may be written."""
+        """Whether the log's space was given up and could not be taken back since: then only changes may be written."""
 
     def take(self) -> bool:
         """Take the space where it isn't taken yet; False where a file system hasn't enough."""
-        taken = False not in {_take(path) for path in self._paths}
-        if taken:
+        taken = [_take(path) for path in self._paths]
+        if not taken or taken[-1]:
             self.spent = False
-        return taken
+        return all(taken)
 
-    def give_up(self) -> bool:
-        """Free the space; tell whether there was any to free."""
-        freed = [_remove(path) for path in self._paths]
-        self.spent = self.spent or any(freed)
-        return any(freed)
+    def give_up(self, *, for_lines: bool = True) -> bool:
+        """Free the space where the log is, or where the vault is; tell whether there was any to free."""
+        if not self._paths:
+            return False
+        path = self._paths[-1] if for_lines else self._paths[0]
+        freed = _remove(path)
+        self.spent = self.spent or (freed and path == self._paths[-1])
+        return freed
 
 
 def _take(path: Path) -> bool:

@@ -66,6 +66,11 @@ class AuditLog:
         """The log's id, which its lines' ids begin with."""
         return self._chain.log_id
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for a line to become durable."""
+        return self._writer is not None
+
     async def append(self, *entries: Entry) -> list[Event]:
         """Make the entries durable lines, side by side, and return the events as written.
 
@@ -136,7 +141,7 @@ class AuditLog:
 
     async def _sign(self, waiting: _Waiting) -> list[Event] | None:
         """Return the entries as events in the chain; None when one can't be worded, which only its caller learns."""
-        before = self._chain.copy()
+        before = self._chain.copy() if len(waiting.entries) > 1 else self._chain
         now = rfc3339(self._clock.now_ms())
         events: list[Event] = []
         try:

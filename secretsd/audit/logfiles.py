@@ -11,12 +11,17 @@ _ROTATED: Final = re.compile(r"(?:[.-][0-9]{1,14}(?:[-T.][0-9]{1,10})*(?:\.gz)?|
 
 
 def find_files(audit_path: Path) -> list[Path]:
-    """Return the log's files that exist, the active one first. Nothing else that lies beside it counts."""
+    """Return the log's files that exist, the active one first. Nothing else that lies beside it counts.
+
+    Nor does a .gz beside the very file that is being compressed, or was when the machine stopped: it may be half.
+    """
     found = [audit_path] if audit_path.is_file() else []
     if audit_path.parent.is_dir():
-        found.extend(
+        rotated = [
             path
             for path in sorted(audit_path.parent.glob(f"{audit_path.name}*"))
             if _ROTATED.fullmatch(path.name[len(audit_path.name) :]) and path.is_file()
-        )
+        ]
+        plain = {path.name for path in rotated if path.suffix != ".gz"}
+        found.extend(path for path in rotated if path.suffix != ".gz" or path.stem not in plain)
     return found

@@ -15,6 +15,7 @@ from msgspec import Struct
 from secretsd.audit.logfiles import find_files
 
 _OFFSETS_PER_STEP = 65_536
+_SEQUENCE_DIGITS = 20
 
 _Key: TypeAlias = tuple[int, int, int]
 
@@ -41,7 +42,8 @@ def peek(line: bytes) -> Peek | None:
     """Return a line's place, None when it isn't a line of the log."""
     try:
         place = msgspec.json.decode(line, type=Peek)
-        return place if place.sequence.isdigit() else None
+        digits = place.sequence
+        return place if len(digits) == _SEQUENCE_DIGITS and digits.isascii() and digits.isdigit() else None
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -15,6 +16,7 @@ from secretsd.errors import SealError
 NONCE_BYTES: Final = 12
 
 
+@lru_cache(maxsize=1024)
 def associated_data(*, document_format: int, vault_id: str, name: str, version: int, kid: str) -> bytes:
     """Return the canonical JSON array that binds a ciphertext to its place: moved elsewhere it doesn't open."""
     return canonical.encode([document_format, vault_id, name, version, kid])

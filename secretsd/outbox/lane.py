@@ -10,6 +10,8 @@ from msgspec import Struct
 
 READY_MOST: Final = 4096
 DENIALS_BEFORE_PAUSE: Final = 3
+DENIED_MOST: Final = 1024
+"""How many refused events are held; beyond them the lane waits, and the log keeps what follows."""
 PAUSE_FIRST_SECONDS: Final = 1.0
 PAUSE_MOST_SECONDS: Final = 60.0
 
@@ -43,6 +45,9 @@ class Lane:
         self._ready: deque[Owed] = deque()
         self._flying: dict[int, Owed] = {}
         self._denied: dict[int, Owed] = {}
+        self._asked_again: set[int] = set()
+        """Events that were refused once: only new refusals say something about the others."""
+        self._ask_with_new = True
         self._denials_in_a_row = 0
         self._pause = PAUSE_FIRST_SECONDS
         self._paused_until = 0.0
@@ -82,6 +87,8 @@ class Lane:
         self._ready.clear()
         self._flying.clear()
         self._denied.clear()
+        self._asked_again.clear()
+        self._ask_with_new = True
         self._denials_in_a_row = 0
         self._paused_until = 0.0
         self.seen = sequence
@@ -104,25 +111,30 @@ class Lane:
 
     def take(self, now_seconds: float) -> Owed | None:
         """Return the next event to publish, which is in flight from then on; None while there is nothing."""
-        if now_seconds < self._paused_until:
-            return None
-        if self._denied and self._denials_in_a_row >= DENIALS_BEFORE_PAUSE:
-            # The pause is over: ask with the oldest first, and with nothing else until that is accepted.
-            if self._flying:
+        may_ask_again = bool(self._denied) and not self._flying and now_seconds >= self._paused_until
+        if self._denials_in_a_row >= DENIALS_BEFORE_PAUSE or len(self._denied) >= DENIED_MOST:
+            # Nothing seems to be let through: one question a pause, in turn with the oldest refused event and with a
+            # new one, so that a topic denied for good doesn't hold back the others.
+            if not may_ask_again:
                 return None
-            owed = self._denied.pop(next(iter(self._denied)))
+            self._ask_with_new = not self._ask_with_new
+            owed = self._ready.popleft() if self._ask_with_new and self._ready else self._oldest_denied()
         elif self._ready:
             owed = self._ready.popleft()
-        elif self._denied and not self._flying:
-            owed = self._denied.pop(next(iter(self._denied)))
+        elif may_ask_again:
+            owed = self._oldest_denied()
         else:
             return None
         self._flying[owed.sequence] = owed
         return owed
 
+    def _oldest_denied(self) -> Owed:
+        return self._denied.pop(next(iter(self._denied)))
+
     def acknowledge(self, sequence: int) -> None:
         """Note that the broker took the event."""
         if self._flying.pop(sequence, None) is not None:
+            self._asked_again.discard(sequence)
             self._denials_in_a_row = 0
             self._pause = PAUSE_FIRST_SECONDS
 
@@ -133,8 +145,10 @@ class Lane:
             return
         self._denied[sequence] = owed
         self._denied = dict(sorted(self._denied.items()))
-        self._denials_in_a_row += 1
-        if self._denials_in_a_row >= DENIALS_BEFORE_PAUSE or not self._ready:
+        if sequence not in self._asked_again:
+            self._denials_in_a_row += 1
+            self._asked_again.add(sequence)
+        if now_seconds >= self._paused_until:
             self._paused_until = now_seconds + self._pause
             self._pause = min(self._pause * 2, PAUSE_MOST_SECONDS)
 

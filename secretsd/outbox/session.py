@@ -20,6 +20,7 @@ from secretsd.config import Bus
 from secretsd.metrics import Metrics
 from secretsd.outbox.feed import head_at, read_lines
 from secretsd.outbox.lane import Lane
+from secretsd.outbox.pace import Pace
 from secretsd.outbox.retained import RetainedQueue
 from secretsd.outbox.witness import Position, Witness, another_log, known_line, older_than
 
@@ -106,6 +107,8 @@ class Session:
         self._clock = clock
         self._metrics = metrics
         self._on_pause = on_pause
+        self._pace = Pace(lambda: audit.busy)
+        self._acknowledged = {lane.name: metrics.publish_seconds.labels(lane.name) for lane in owing.lanes}
         self.refused = False
         """Whether the broker has refused something retained since it was last published whole."""
 
@@ -186,18 +189,23 @@ class Session:
         name = owing.retained.take_repeated()
         if name is not None:
             return self._publish_state(name)
-        return owing.audit.in_flight < AUDIT_IN_FLIGHT and self._publish_owed(owing.audit)
+        if owing.audit.in_flight >= AUDIT_IN_FLIGHT or self._pace.rest(self._now()) > 0:
+            return False
+        published = self._publish_owed(owing.audit)
+        if published:
+            self._pace.went(self._now())
+        return published
 
     def _publish_owed(self, lane: Lane) -> bool:
         owed = lane.take(self._now())
         if owed is None:
             return False
-        started = time.perf_counter()
+        started, acknowledged = time.perf_counter(), self._acknowledged[lane.name]
 
         def settled(future: asyncio.Future[None]) -> None:
             error = None if future.cancelled() else future.exception()
             if error is None:
-                self._metrics.publish_seconds.labels(lane.name).observe(time.perf_counter() - started)
+                acknowledged.observe(time.perf_counter() - started)
                 lane.acknowledge(owed.sequence)
             elif isinstance(error, BusDenied):
                 self._metrics.publish_denied.labels(lane.name).inc()
@@ -235,7 +243,10 @@ class Session:
         self._retain(self._topics.keys(self._bus.node), key_set, "the key set", KEYS_TYPE)
 
     def _retain(self, topic: str, payload: bytes, what: str, content_type: str | None = None) -> asyncio.Future[None]:
-        """Publish what stands; return what is done with the acknowledgement. Lost with the connection it is said anew on the next one; refused, with a reminder."""
+        """Publish what stands; return what is done with its acknowledgement.
+
+        Lost with the connection it is said anew on the next one; refused, with a reminder.
+        """
 
         def settled(future: asyncio.Future[None]) -> None:
             error = None if future.cancelled() else future.exception()
@@ -256,7 +267,8 @@ class Session:
         """Read on in the log for a lane that has fallen behind; tell whether there was anything."""
         for lane in self._owing.lanes:
             durable, after = self._audit.sequence, lane.seen
-            if after < durable and lane.wants_lines and lane.in_flight < AUDIT_IN_FLIGHT:
+            rests = lane is self._owing.audit and self._pace.rest(self._now()) > 0
+            if after < durable and lane.wants_lines and lane.in_flight < AUDIT_IN_FLIGHT and not rests:
                 lines = await asyncio.to_thread(read_lines, self._reader, after, durable)
                 if lane.seen == after:
                     for line in lines:
@@ -266,7 +278,9 @@ class Session:
 
     async def _sleep(self) -> None:
         """Wait until there is something to do; the connection is ended when the broker has stopped acknowledging."""
-        pauses = [pause for lane in self._owing.lanes if (pause := lane.paused_for(self._now())) > 0]
+        now = self._now()
+        waits = (self._pace.rest(now), *(lane.paused_for(now) for lane in self._owing.lanes))
+        pauses = [wait for wait in waits if wait > 0]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min([*pauses, 1.0])):
                 await self._owing.wake.wait()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
@@ -222,8 +223,10 @@ class Committer:
         except CommitUncertain:
             raise
         except (VaultWriteError, AuditWriteError) as error:
-            kept = isinstance(error, AuditWriteError) and error.kept
-            if kept or not by_hand or not await asyncio.to_thread(self._reserve.give_up):
+            for_lines = isinstance(error, AuditWriteError)
+            if (isinstance(error, AuditWriteError) and error.kept) or not by_hand:
+                raise
+            if not await asyncio.to_thread(partial(self._reserve.give_up, for_lines=for_lines)):
                 raise
             return await attempt()
 

@@ -34,7 +34,9 @@ async def keep_reserve(reserve: Reserve) -> None:
 
     Once the reserve was given up, what it freed is for an operator's changes until it can be taken back.
     """
-    if reserve.spent and not await asyncio.to_thread(reserve.take):
+    if reserve.spent:
+        await asyncio.to_thread(reserve.take)
+    if reserve.spent:
         raise audit_unavailable(AuditWriteError("the disk is full, and what is left is kept for changes by hand"))
 
 

@@ -215,10 +215,11 @@ class Codec:
         """
         try:
             stored = msgspec.json.decode(data, type=_Stored)
+            document = Document(**{name: getattr(stored, name) for name in Document.__struct_fields__})
+            written = self.encode(document)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise _not_a_vault(path) from error
-        document = Document(**{name: getattr(stored, name) for name in Document.__struct_fields__})
-        if not hmac.compare_digest(self.encode(document), data):
+        if not hmac.compare_digest(written, data):
             raise VaultError(
                 f"{path} fails its MAC: it was edited, or {path.parent}/master.key is another vault's. Put the right "
                 "master key back, or restore vault.json and the audit log from one backup"

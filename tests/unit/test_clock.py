@@ -20,13 +20,13 @@ def test_time_that_passes_raises_no_doubt_however_long_nobody_looked(steps: list
     assert watch.doubt is None
 
 
-@given(st.lists(st.integers(-500, 500), max_size=200))
-def test_slewing_and_drift_are_followed_however_far_they_go(steps: list[int]) -> None:
+@pytest.mark.parametrize("slew", [1, 500, -500, JUMP_MS, -JUMP_MS])
+def test_slewing_and_drift_are_followed_however_far_they_go(slew: int) -> None:
     clock = FakeClock()
     watch = guard(clock)
-    for step in steps:
+    for _ in range(1000):
         clock.advance(SECOND)
-        clock.jump(step)
+        clock.jump(slew)
         assert watch.check()
 
 

@@ -22,7 +22,8 @@ def build() -> dict[str, Any]:
 
 
 def chain(**changes: Any) -> Chain:
-    return Chain(**{"log_id": LOG_ID, "node": NODE, "key": TRUSTED} | changes)
+    members: dict[str, Any] = {"log_id": LOG_ID, "node": NODE, "key": TRUSTED}
+    return Chain(**members | changes)
 
 
 def lines(count: int, log: Chain | None = None) -> list[Event]:

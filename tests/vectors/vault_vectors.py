@@ -1,4 +1,4 @@
-"""Sealed values and vault documents, made without the daemon's code: HKDF, AES-GCM and HMAC by their names alone."""
+"""Key files, sealed values and vault documents, made without the daemon's code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import rfc8785
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 MASTER: Final = bytes(range(32))
 OTHER_MASTER: Final = bytes(range(1, 33))
@@ -45,7 +46,30 @@ def sealed(value: bytes, where: dict[str, Any], nonce: bytes, key: bytes | None 
 
 
 def build_values() -> dict[str, Any]:
-    return {"values": {"opens": opens(), "refused": moved()}}
+    return {"values": {"opens": opens(), "refused": moved()}, "master_keys": master_keys()}
+
+
+def master_keys() -> dict[str, Any]:
+    """Key files; the costs are small here, so that reading them takes no time."""
+    passphrase = b"correct horse"
+    salt, nonce, memory, iterations, lanes = bytes(range(16)), bytes([3]) * 12, 64, 2, 1
+    argon2id = Argon2id(salt=salt, length=32, iterations=iterations, lanes=lanes, memory_cost=memory)
+    stretched = argon2id.derive(passphrase)
+    context = rfc8785.dumps(["master.key", 1, b64url(salt), memory, iterations, lanes])
+    wrapped = {
+        "format": 1,
+        "protection": "argon2id",
+        "key": b64url(AESGCM(stretched).encrypt(nonce, MASTER, context)),
+        "nonce": b64url(nonce),
+        "argon2id": {"salt": b64url(salt), "memory_kib": memory, "iterations": iterations, "lanes": lanes},
+    }
+    plain = {"format": 1, "protection": "none", "key": b64url(MASTER)}
+    return {
+        "key": MASTER.hex(),
+        "passphrase": passphrase.decode(),
+        "plain": json.dumps(plain) + "\n",
+        "wrapped": json.dumps(wrapped) + "\n",
+    }
 
 
 def opens() -> list[dict[str, Any]]:
@@ -85,7 +109,7 @@ def moved() -> list[dict[str, Any]]:
     where = place("db_password", 2, "a0PqL5xUe2Rj9HcDmN4tYw")
     nonce = bytes([9]) * 12
     ciphertext, _ = sealed(b"s3cret", where, nonce)
-    good = {
+    good: dict[str, Any] = {
         "key": derived("value").hex(),
         "place": where,
         "nonce": b64url(nonce),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -33,9 +33,9 @@ from secretsd.policy.names import is_glob
 from secretsd.policy.rules import BUILT_IN
 
 SOON_MS: Final = 14 * DAY_MS
-NEW_TOKEN: Final = (
-    "make a token of its own: (umask 077; openssl rand -hex 32 > NAME.token); tr -d '\\n' < NAME.token | sha256sum; put "
-    "the sum under clients.NAME.auth as {token_sha256: ...}, or give it {uid: NUMBER}, and reload"
+HOW_TO_PROVE: Final = (
+    "(umask 077; openssl rand -hex 32 > NAME.token); tr -d '\\n' < NAME.token | sha256sum   "
+    "# the sum goes into the policy: clients.NAME.auth: [{token_sha256: SUM}], or [{uid: NUMBER}]; then reload"
 )
 
 
@@ -76,7 +76,7 @@ def proofs(context: Context) -> Finding:
     return warning(
         f"{plural(len(unproven), 'client')} without a proof, so that any process here can pose as them: "
         f"{listed(unproven)}",
-        NEW_TOKEN.replace("NAME", unproven[0]) if len(unproven) == 1 else NEW_TOKEN,
+        *(HOW_TO_PROVE.replace("NAME", name) for name in unproven[:1]),
     )
 
 
@@ -93,7 +93,7 @@ def judge_tokens(loaded: Policy, now_ms: int) -> Finding:
         ended = [limit for limit in limits if limit is not None and limit <= now_ms]
         lasting = [limit for limit in limits if limit is None or limit > now_ms + SOON_MS]
         other_proof = len(limits) < len(rule.auth)
-        fix = NEW_TOKEN.replace("NAME", name)
+        fix = HOW_TO_PROVE.replace("NAME", name)
         if ended and len(ended) == len(rule.auth):
             findings.append(failure(f"{name}: its token ran out {_ago(now_ms - max(ended))} ago, it can't ask", fix))
         elif not lasting and not other_proof and limits:
@@ -117,12 +117,16 @@ def patterns(context: Context) -> Finding:
             f"this client may read {len(secrets.seen)} of {plural(secrets.total, 'secret')}",
             "name one that may read all with --client",
         )
+    if not secrets.seen:
+        raise Skip("the vault holds no secret yet")
     return judge_patterns(loaded, [one.name for one in secrets.seen])
 
 
 def judge_patterns(loaded: Policy, names: Sequence[str]) -> Finding:
     """Judge the lines of the policy against the names in the vault."""
-    idle = [(where, pattern) for where, pattern in _lines(loaded) if not any(name in NameSet([pattern]) for name in names)]
+    idle = [
+        (where, pattern) for where, pattern in _lines(loaded) if not any(name in NameSet([pattern]) for name in names)
+    ]
     findings = []
     for pattern in dict.fromkeys(pattern for _, pattern in idle):
         where = [place for place, one in idle if one == pattern]
@@ -144,17 +148,22 @@ def _lines(loaded: Policy) -> Iterator[tuple[str, str]]:
 def certificates(context: Context) -> Finding:
     """See that no certificate has run out or soon will."""
     server, bus = context.config.server, context.config.bus
-    paths = [path for path in (server.tls_cert, server.tls_client_ca, bus.cert_file, bus.ca_file) if path is not None]
-    if not paths:
+    own = [path for path in (server.tls_cert, bus.cert_file) if path is not None]
+    authorities = [path for path in (server.tls_client_ca, bus.ca_file) if path is not None]
+    if not own and not authorities:
         raise Skip("TLS is used nowhere")
     now = datetime.fromtimestamp(context.now_ms() / 1000, UTC)
     return combined(
-        f"{plural(len(paths), 'file')} of certificates, none runs out within 14 days",
-        [finding for path in dict.fromkeys(paths) for finding in _certificate(path, now)],
+        f"{plural(len(own) + len(authorities), 'file')} of certificates, none runs out within 14 days",
+        [
+            *(finding for path in dict.fromkeys(own) for finding in _certificate(path, now, min)),
+            # Of several authorities one that lasts is enough.
+            *(finding for path in dict.fromkeys(authorities) for finding in _certificate(path, now, max)),
+        ],
     )
 
 
-def _certificate(path: Path, now: datetime) -> list[Finding]:
+def _certificate(path: Path, now: datetime, choose: Callable[[Iterable[float]], float]) -> list[Finding]:
     fix = f"put a new certificate into {path}, then `systemctl reload jarvis-secretsd`"
     try:
         chain = x509.load_pem_x509_certificates(path.read_bytes())
@@ -163,7 +172,7 @@ def _certificate(path: Path, now: datetime) -> list[Finding]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no certificate in PEM"
         return [failure(f"{path}: {reason}", fix)]
-    left = min((one.not_valid_after_utc - now).total_seconds() for one in chain)
+    left = choose((one.not_valid_after_utc - now).total_seconds() for one in chain)
     if left <= 0:
         return [failure(f"{path} ran out {duration_text(-left)} ago", fix)]
     return [warning(f"{path} runs out in {duration_text(left)}", fix)] if left * 1000 < SOON_MS else []

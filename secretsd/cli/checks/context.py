@@ -1,14 +1,15 @@
-"""What the checks look at, each thing once. What can't be had raises Skip with the reason, every time it is asked for."""
+"""What the checks look at, each thing once. What can't be had raises Skip with the reason, each time it is used."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar, overload
+from typing import Final, Self
 
 import click
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +19,7 @@ from secretsd import config as configuration
 from secretsd import policy as policies
 from secretsd.cli.checks.finding import Skip
 from secretsd.cli.checks.listening import can_connect, retained
+from secretsd.cli.checks.once import Once
 from secretsd.cli.errors import Failed
 from secretsd.cli.options import Settings
 from secretsd.cli.session import Session, decoded
@@ -28,37 +30,8 @@ from secretsd.errors import StartupError
 from secretsd.model import Health, Metadata
 from secretsd.policy import Policy
 
-T = TypeVar("T")
-
 ANSWER_SECS: Final = 5.0
 ANY_HOST: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 — compared with, not listened on
-
-
-class Once(Generic[T]):
-    """A property that is worked out once, whether it comes to a value or to a reason to skip."""
-
-    def __init__(self, make: Callable[[Any], T]) -> None:
-        self._make = make
-        self._name = make.__name__
-        self.__doc__ = make.__doc__
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> T: ...
-    def __get__(self, instance: object | None, owner: type) -> T | Self:
-        if instance is None:
-            return self
-        known: dict[str, T | Skip] = instance.__dict__.setdefault("_known", {})
-        if self._name not in known:
-            try:
-                known[self._name] = self._make(instance)
-            except Skip as skip:
-                known[self._name] = skip
-        value = known[self._name]
-        if isinstance(value, Skip):
-            raise Skip(str(value))
-        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +66,14 @@ class Context:
         foreign: Foreign | None = None,
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
-        now_ms: Callable[[], int] = SystemClock().now_ms,
+        now_ms: Callable[[], int] | None = None,
     ) -> None:
         self.config_path = config_path
         self.settings = settings
         self.foreign = foreign
         self.proc = proc
         self.sys = sys
-        self.now_ms = now_ms
+        self.now_ms = now_ms or SystemClock().now_ms
         self._session: Session | None = None
 
     def __enter__(self) -> Self:
@@ -116,7 +89,7 @@ class Context:
 
     @Once
     def config(self) -> Config:
-        """The configuration."""
+        """Return the configuration."""
         try:
             return configuration.load(self.config_path)
         except StartupError:
@@ -124,7 +97,7 @@ class Context:
 
     @Once
     def policy(self) -> Policy:
-        """The policy in its file, whatever a running daemon holds."""
+        """Return the policy in its file, whatever a running daemon holds."""
         try:
             return policies.load(self.config.security.rbac_policy_path, self.config)
         except StartupError:
@@ -132,19 +105,19 @@ class Context:
 
     @Once
     def state(self) -> StateFiles:
-        """Where the state lies."""
+        """Return where the state lies."""
         return StateFiles(self.config)
 
     @Once
     def created(self) -> StateFiles:
-        """Where the state lies, which exists."""
+        """Return where the state lies, which exists."""
         if not any(self.state.present().values()):
             raise Skip("there is no vault yet")
         return self.state
 
     @Once
     def keyring(self) -> KeyRing:
-        """The event-signing key, from its file."""
+        """Return the event-signing key, from its file."""
         try:
             return KeyRing([VerifyKey.from_pem(self.state.sign_pub.read_bytes())])
         except (OSError, ValueError):
@@ -152,7 +125,7 @@ class Context:
 
     @Once
     def holder(self) -> int | None:
-        """The process that holds the vault's lock; None when none does, as far as this user can see."""
+        """Return the process that holds the vault's lock; None when none does, as far as this user can see."""
         try:
             status = self.state.lock.stat()
             locks = (self.proc / "locks").read_text()
@@ -177,16 +150,14 @@ class Context:
         if self._session is None:
             settings = self.settings
             if settings.url is None:
-                try:
+                with contextlib.suppress(Skip):
                     settings = replace(settings, url=_served_at(self.config))
-                except Skip:
-                    pass
             self._session = Session.open(settings, timeout_secs=ANSWER_SECS)
         return self._session
 
     @Once
     def health_or_trouble(self) -> Health | str:
-        """What the daemon says of itself, or why it can't be asked."""
+        """Return what the daemon says of itself, or why it can't be asked."""
         try:
             return decoded(self.session.health(), Health)
         except Failed as failed:
@@ -194,7 +165,7 @@ class Context:
 
     @Once
     def health(self) -> Health:
-        """What the daemon says of itself."""
+        """Return what the daemon says of itself."""
         health = self.health_or_trouble
         if isinstance(health, str):
             raise Skip("the daemon can't be reached")
@@ -202,7 +173,7 @@ class Context:
 
     @Once
     def metrics(self) -> dict[str, float]:
-        """What the daemon tells Prometheus: values by name, with the one label's value behind a colon."""
+        """Return what the daemon tells Prometheus: values by name, with the one label's value behind a colon."""
         _ = self.health
         try:
             text = self.session.get("/metrics").body.decode()
@@ -216,7 +187,7 @@ class Context:
 
     @Once
     def secrets(self) -> Secrets:
-        """The secrets that the client may list. The audit log tells of the listing."""
+        """Return the secrets that the client may list. The audit log tells of the listing."""
         total = self.health.secrets_count
         if not self._names_somebody():
             raise Skip("no client is named: give --client, and its --token-file, of one who may read all secrets")
@@ -238,19 +209,19 @@ class Context:
 
     @Once
     def bus(self) -> BusSettings:
-        """The broker, with the daemon's credentials, whether or not they work."""
+        """Return the broker, with the daemon's credentials, whether or not they work."""
         if not self.config.bus.enabled:
             raise Skip("bus.enabled is false")
         return self.config.bus.settings()
 
     @Once
     def anonymous(self) -> BusSettings:
-        """The broker for whoever has no credentials."""
+        """Return the broker for whoever has no credentials."""
         return replace(self.bus, username=None, password_file=None, cert_file=None, key_file=None)
 
     @Once
     def login(self) -> BusError | None:
-        """Why the broker doesn't take the daemon's credentials; None when it does."""
+        """Return why the broker doesn't take the daemon's credentials; None when it does."""
         for path in (self.bus.password_file, self.bus.key_file):
             if path is not None and path.exists() and not os.access(path, os.R_OK):
                 raise Skip(f"this user may not read {path}: run it as root or as the daemon's user")
@@ -258,19 +229,19 @@ class Context:
 
     @Once
     def anonymous_login(self) -> BusError | None:
-        """Why the broker lets nobody in without credentials; None when it does."""
+        """Return why the broker lets nobody in without credentials; None when it does."""
         return asyncio.run(can_connect(self.anonymous))
 
     @Once
     def broker(self) -> BusSettings:
-        """The broker, with credentials that work."""
+        """Return the broker, with credentials that work."""
         if self.login is not None:
             raise Skip("the broker can't be reached with the daemon's credentials")
         return self.bus
 
     @Once
     def announced(self) -> Sequence[Message] | None:
-        """What the broker holds of checkpoints and statuses; None when we may not read what we write there."""
+        """Return what the broker holds of checkpoints and statuses; None when we may not read what we write there."""
         return asyncio.run(retained(self.broker))
 
 

@@ -38,6 +38,8 @@ class Check:
     name: str
     asks: str
     look: Callable[[Context], Finding]
+    shows_progress: bool = False
+    """Whether it says itself on a terminal how far it has come."""
 
 
 def ok(found: str) -> Finding:

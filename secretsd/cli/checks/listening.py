@@ -55,6 +55,10 @@ class Ear:
         """Tell whether something comes on `topic`, or has come."""
         return await self.wait(lambda: any(message.topic == topic for message in self.heard), seconds)
 
+    async def hears_count(self, count: int, seconds: float) -> bool:
+        """Tell whether as many messages come, or have come."""
+        return await self.wait(lambda: len(self.heard) >= count, seconds)
+
     async def say(self, topic: str) -> bool:
         """Publish a message without content or consequence; tell whether the broker acknowledged it."""
         try:

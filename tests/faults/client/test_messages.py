@@ -134,6 +134,19 @@ def test_replayed_messages_change_nothing(service: Service, told: Told, api: Api
     assert service.client.get_secret(name) == "three"
 
 
+def test_a_version_that_is_fetched_again_is_not_told_again(service: Service, told: Told, api: Api, name: str) -> None:
+    api.update(name, "two")
+    told.wait(2)
+    service.rest()
+    for _ in range(3):
+        service.client.clear_cache()
+        assert service.client.get_secret(name) == "two"
+    api.update(name, "three")
+    told.wait(3)
+    service.counts("callbacks", 2)
+    assert told.versions == [2, 3]
+
+
 FORGERIES: dict[str, tuple[str, Callable[[bytes, SigningKey], bytes]]] = {
     "by-another-key": ("unknown-key", lambda real, stranger: resign(real, stranger, generation=AHEAD)),
     "by-another-key-in-the-daemon-s-name": (

@@ -184,7 +184,11 @@ def test_a_damaged_packed_file_does_not_hide_the_others(path: Path) -> None:
         b"[" * 100_000,
         LOG[0].raw[:-1],
         LOG[0].raw.replace(b'"00000', b'"x0000'),
+        LOG[0].raw.replace(b'"00000', b'"000000'),
+        LOG[0].raw.replace(b'"000000', '"²00000'.encode()),
+        LOG[0].raw.replace(b'"00000', b'"' + b"9" * 5000),
     ],
+    ids=range(11),
 )
 def test_what_is_no_line_of_the_log_has_no_place(line: bytes) -> None:
     assert peek(line) is None

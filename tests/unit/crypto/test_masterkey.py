@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from secretsd.crypto import masterkey
 from secretsd.crypto.masterkey import Argon2Parameters
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import KeyFileError
+from tests.vectors import generate
 
 PATH = Path("/state/master.key")
 PASSPHRASE = Sensitive(b"correct horse")
@@ -51,6 +53,13 @@ def test_the_parameters_are_those_of_the_rfc() -> None:
         "iterations": 3,
         "lanes": 4,
     }
+
+
+def test_the_files_of_the_vectors_open() -> None:
+    vector = json.loads((generate.FOLDER / "sealing" / "master_keys.json").read_text())
+    passphrase = Sensitive(vector["passphrase"].encode())
+    for file in (vector["plain"], vector["wrapped"]):
+        assert masterkey.decode(file.encode(), PATH, passphrase).reveal().hex() == vector["key"]
 
 
 def test_a_plain_key_comes_back() -> None:

@@ -135,8 +135,10 @@ def test_rotated_files_of_a_log_count_as_the_log(config: Config, tmp_path: Path)
 def test_the_public_key_is_made_anew_from_the_private_one(config: Config, tmp_path: Path) -> None:
     create_state(config, None)
     public = (tmp_path / "audit.sign.pub").read_bytes()
-    for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"another key")):
-        damage(tmp_path / "audit.sign.pub")
+    for damaged in (None, b"another key"):
+        (tmp_path / "audit.sign.pub").unlink()
+        if damaged is not None:
+            (tmp_path / "audit.sign.pub").write_bytes(damaged)
         open_state(config)
         assert (tmp_path / "audit.sign.pub").read_bytes() == public
 

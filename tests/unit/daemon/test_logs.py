@@ -47,10 +47,7 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_keeps_a_traceback_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up(Logging(level="info", json=True))
-    try:
-        raise ValueError("why")
-    except ValueError:
-        OURS.exception("failed")
+    OURS.error("failed", exc_info=ValueError("why"))
     (line,) = lines(capsys)
     assert "ValueError: why" in line["exception"]
 

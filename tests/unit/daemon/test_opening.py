@@ -98,7 +98,11 @@ def saved(config: Config, name: str) -> Callable[[], None]:
     path = config.paths.vault_path.with_name(name)
     copy = path.with_name(name + ".backup")
     shutil.copy2(path, copy)
-    return lambda: shutil.copy2(copy, path) and None
+
+    def restore() -> None:
+        shutil.copy2(copy, path)
+
+    return restore
 
 
 def refused(config: Config, match: str) -> None:

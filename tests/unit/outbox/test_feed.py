@@ -23,7 +23,7 @@ def line(kind: str, subject: str | None = None) -> Line:
 def test_a_change_has_its_own_topic_and_stands_among_the_audit(verb: str) -> None:
     assert changes_topic(TOPICS)(line(f"secret.{verb}", "name")) == f"p/secret/name/{verb}"
     for wanted in ("all", "changes"):
-        assert audit_topic(TOPICS, wanted)(line(f"secret.{verb}", "name")) == f"p/audit/secret/{verb}"  # type: ignore[arg-type]  # of the tuple
+        assert audit_topic(TOPICS, wanted)(line(f"secret.{verb}", "name")) == f"p/audit/secret/{verb}"
 
 
 @pytest.mark.parametrize("kind", ["secret.read", "secret.listed", "access.denied", "daemon.started", "audit.gap"])

@@ -84,12 +84,27 @@ def test_a_refused_event_stays_owed_and_is_tried_again_after_the_others() -> Non
     for sequence in (2, 3):
         one.acknowledge(sequence)
     assert one.cursor == 0
-    assert taken(one) == [1]
+    assert taken(one) == []
+    assert taken(one, one.paused_for(0.0)) == [1]
     one.acknowledge(1)
     assert (one.cursor, one.denied) == (3, False)
 
 
-def test_refusals_in_a_row_pause_the_lane_longer_and_longer_and_one_event_asks_for_all() -> None:
+def test_an_event_that_is_refused_for_good_holds_nothing_back() -> None:
+    one, now = lane(1), 0.0
+    for _ in range(2 * DENIALS_BEFORE_PAUSE):
+        assert taken(one, now) == [1]
+        one.deny(1, now)
+        now += one.paused_for(now)
+    for sequence in range(2, 10):
+        one.add(line(sequence))
+    assert taken(one, now) == list(range(2, 10))
+    for sequence in range(2, 10):
+        one.acknowledge(sequence)
+    assert (one.cursor, one.seen) == (0, 9)
+
+
+def test_refusals_in_a_row_pause_the_lane_longer_and_longer_and_one_event_at_a_time_asks_for_all() -> None:
     one = lane(*range(1, 10))
     for sequence in range(1, DENIALS_BEFORE_PAUSE + 1):
         assert one.take(0.0) is not None
@@ -99,8 +114,8 @@ def test_refusals_in_a_row_pause_the_lane_longer_and_longer_and_one_event_asks_f
         assert one.take(now) is None
         pauses.append(one.paused_for(now))
         now += pauses[-1]
-        assert taken(one, now) == [1]
-        one.deny(1, now)
+        [asked] = taken(one, now)
+        one.deny(asked, now)
     assert pauses == [1, 2, 4, 8, 16, 32, PAUSE_MOST_SECONDS, PAUSE_MOST_SECONDS, PAUSE_MOST_SECONDS]
 
 

@@ -4,20 +4,15 @@ from secretsd.outbox.retained import RetainedQueue
 
 
 def drained(queue: RetainedQueue) -> tuple[list[str], list[str]]:
-    changed, repeated = [], []
-    while (name := queue.take_changed()) is not None:
-        changed.append(name)
-    while (name := queue.take_repeated()) is not None:
-        repeated.append(name)
-    return changed, repeated
+    return list(iter(queue.take_changed, None)), list(iter(queue.take_repeated, None))
 
 
 def test_changed_states_come_before_repeated_ones_and_ask_for_a_checkpoint() -> None:
     queue = RetainedQueue()
     queue.repeat(["a", "b"])
-    assert not queue.checkpoint_due
+    before = queue.checkpoint_due
     queue.changed(["c"])
-    assert queue.checkpoint_due
+    assert (before, queue.checkpoint_due) == (False, True)
     assert drained(queue) == (["c"], ["a", "b"])
 
 
@@ -42,4 +37,5 @@ def test_a_lost_connection_forgets_everything() -> None:
     queue.changed(["a"])
     queue.repeat(["b"])
     queue.forget()
-    assert (drained(queue), queue.checkpoint_due) == (([], []), False)
+    assert drained(queue) == ([], [])
+    assert not queue.checkpoint_due

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,17 @@ def changes(bench: Bench) -> list[tuple[str, int]]:
 async def test_a_change_is_on_disk_then_in_the_log_then_in_force(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     written, appended, shown = bench.vault.write, bench.file.append, bench.vault.show
-    monkeypatch.setattr(bench.vault, "write", lambda data: (order.append("vault"), written(data)))
-    monkeypatch.setattr(bench.file, "append", lambda lines: (order.append("line"), appended(lines)))
-    monkeypatch.setattr(bench.vault, "show", lambda document: (order.append("force"), shown(document)))
+
+    def noted(what: str, call: Callable[[Any], None]) -> Callable[[Any], None]:
+        def carried_out(argument: Any) -> None:
+            order.append(what)
+            call(argument)
+
+        return carried_out
+
+    monkeypatch.setattr(bench.vault, "write", noted("vault", written))
+    monkeypatch.setattr(bench.file, "append", noted("line", appended))
+    monkeypatch.setattr(bench.vault, "show", noted("force", shown))
     await create(bench)
     assert order == ["vault", "line", "force"]
 
@@ -177,7 +186,7 @@ class OneReserve(Reserve):
         super().__init__([])
         self._disk = disk
 
-    def give_up(self) -> bool:
+    def give_up(self, *, for_lines: bool = True) -> bool:
         freed, self.spent = not self.spent, True
         if freed:
             self._disk.fail(times=0)

@@ -83,6 +83,28 @@ def test_it_is_refused_wherever_it_is_cut_off() -> None:
             codec().decode(WHOLE[:end], PATH)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"db_password":{', '"db_päßword":{'.encode()),
+        (b'"db_password":{', b'"db\\u0000password":{'),
+        (b'"generation":4,"mac"', b'"generation":99999999999999999999999999,"mac"'),
+        (b'"generation":4,"mac"', b'"generation":-99999999999999999999999999,"mac"'),
+        (b'"generation":4,"mac"', b'"generation":1e400,"mac"'),
+        (b'"generation":4,"mac"', b'"generation":4.0,"mac"'),
+        (b'"version":2', b'"version":true'),
+        (b'"urgent":false', b'"urgent":1e999'),
+        (b'"urgent":false', b'"urgent":' + b"[" * 100_000),
+        (b'"previous":null', b'"previous":"\\ud800"'),
+    ],
+    ids=range(10),
+)
+def test_an_edit_that_could_not_even_be_written_again_is_a_refusal(old: bytes, new: bytes) -> None:
+    assert old in WHOLE
+    with pytest.raises(VaultError):
+        codec().decode(WHOLE.replace(old, new), PATH)
+
+
 def test_another_master_key_is_refused_and_named_as_the_likely_reason() -> None:
     with pytest.raises(VaultError, match=r"/state/master\.key is another vault's"):
         codec(Sensitive(bytes(32))).decode(WHOLE, PATH)

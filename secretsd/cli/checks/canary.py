@@ -1,0 +1,125 @@
+"""Whether a stranger at the broker may speak under the prefix, or listen.
+
+A canary is a message without content, not retained, on a topic with a random name that nobody listens to. It is tried
+from both sides: the stranger publishes while the daemon's own user listens, and the other way round. Each time the
+daemon's user says something afterwards too: once that has come, what came before it would have come as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from secretsd_bus import BusError, BusRejected, BusSettings
+
+from secretsd.cli.checks.context import Context
+from secretsd.cli.checks.finding import Check, Finding, Skip, failure, listed, ok, warning
+from secretsd.cli.checks.listening import GRACE_SECS, canary_topic, connected
+
+FOR_EVERYBODY: Final = ("checkpoint/", "status/", "keys/", "audit/audit/key_rotated")
+"""What every user of the broker may read (mosquitto/acl): no secret's name is in it."""
+_RESTART: Final = "systemctl restart mosquitto"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a stranger could do. `refused`: why the broker doesn't let it in at all."""
+
+    refused: str | None = None
+    listening_works: bool = True
+    """Whether the daemon's own user hears what it says there: without that nothing is proven."""
+    wrote: bool = False
+    read: tuple[str, ...] = ()
+    """The topics under the prefix, without it, on which the stranger heard something."""
+
+
+def anonymous(context: Context) -> Finding:
+    """See that without credentials nobody can write or read."""
+    operator = context.broker
+    return judge(asyncio.run(probe(operator, context.anonymous)), "a client without credentials", "anonymous")
+
+
+def foreign(context: Context) -> Finding:
+    """See that another user of the broker can neither write nor read what isn't everybody's."""
+    operator = context.broker
+    if context.foreign is None:
+        raise Skip("no other user of the broker is named: --foreign-user NAME --foreign-password-file FILE")
+    name = context.foreign.name
+    stranger = replace(context.anonymous, username=name, password_file=context.foreign.password_file)
+    outcome = asyncio.run(probe(operator, stranger))
+    if outcome.refused is not None:
+        raise Skip(f"the broker doesn't let {name} in, so nothing is proven: {outcome.refused}")
+    return judge(outcome, f"the user {name}", name)
+
+
+async def probe(operator: BusSettings, stranger: BusSettings) -> Outcome:
+    """Let a stranger try. Raises BusError when the operator's connection fails."""
+    prefix = operator.topic_prefix
+    name = f"doctor-{secrets.token_hex(8)}"
+    # Somebody may have rights on the topics of secrets only. No client listens to a name that isn't in the vault.
+    canaries = [canary_topic(prefix), f"{prefix}/secret/{name}/canary"]
+    async with connected(operator) as ours:
+        await ours.listen([f"{prefix}/doctor/canary/+", *canaries])
+        first = canary_topic(prefix)
+        await ours.say(first)
+        if not await ours.hears(first):
+            return Outcome(listening_works=False)
+        try:
+            async with connected(stranger) as theirs:
+                await theirs.listen([f"{prefix}/#"])
+                for canary in canaries:
+                    await theirs.say(canary)
+                last = canary_topic(prefix)
+                await ours.say(last)
+                await ours.hears(last)
+                await asyncio.sleep(GRACE_SECS)
+                heard = {message.topic.removeprefix(f"{prefix}/") for message in theirs.heard}
+        except BusRejected as error:
+            return Outcome(refused=str(error))
+        except BusError as error:
+            return Outcome(refused=f"it hangs up on it ({error})")
+        wrote = any(message.topic in canaries for message in ours.heard)
+        return Outcome(wrote=wrote, read=tuple(sorted(heard)))
+
+
+def judge(outcome: Outcome, who: str, user: str) -> Finding:
+    """Judge what a stranger could do. Nobody without a name may read anything; others what is everybody's."""
+    if outcome.refused is not None:
+        return ok(f"the broker doesn't let in {who}")
+    if not outcome.listening_works:
+        return warning(
+            "the daemon's own user may not read what it writes under the prefix, so nothing can be proven",
+            "give it in the broker's ACL: topic readwrite PREFIX/#   (mosquitto/acl)",
+        )
+    named = user != "anonymous"
+    read = [topic for topic in outcome.read if not (named and topic.startswith(FOR_EVERYBODY))]
+    if named:
+        fixes = (f"take the rights of {user} out of the broker's ACL (mosquitto/acl shows how)", _RESTART)
+    else:
+        fixes = ("in mosquitto.conf: allow_anonymous false, and password_file and acl_file as in mosquitto/", _RESTART)
+    can = ["write under the prefix"] if outcome.wrote else []
+    if read:
+        can.append(f"read under the prefix ({listed(_kinds(read))})")
+    if can:
+        return failure(f"{who} can {' and '.join(can)}", *fixes)
+    allowed = ", save checkpoint, status and keys" if named and outcome.read else ""
+    return ok(f"{who} can neither write under the prefix nor read it{allowed}")
+
+
+def _kinds(topics: Sequence[str]) -> list[str]:
+    """Return the first levels of the topics; our own canaries are named only where nothing else was heard."""
+    kinds = sorted({topic.split("/")[0] for topic in topics if not _is_canary(topic)})
+    return [f"{kind}/…" for kind in kinds] or ["what is published there"]
+
+
+def _is_canary(topic: str) -> bool:
+    return topic.startswith("doctor/") or topic.endswith("/canary")
+
+
+CHECKS: Final = (
+    Check("canary-anonymous", "Can nobody without credentials write under the prefix, or read it?", anonymous),
+    Check("canary-foreign", "Can another user of the broker neither write there nor read?", foreign),
+)

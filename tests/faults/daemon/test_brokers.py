@@ -1,0 +1,325 @@
+"""Brokers that deny, stay silent, speak only the old protocol or forget: what shows, what is owed, what comes after."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.broker import CONFIGURATION, Broker
+from tests.support.daemon import NODE, Daemon
+from tests.support.gate import Gate
+from tests.support.tap import Heard, Tap
+from tests.support.waiting import PATIENCE_SECS, eventually, free_port
+from tests.unit.bus.fakebroker import CONNECT, PUBLISH, SUBSCRIBE, Answer, FakeBroker, fake_broker, well_behaved
+
+New = Callable[..., Daemon]
+ACK_SECS = 15
+"""How long the daemon waits for an acknowledgement."""
+USERS = {user: secrets.token_urlsafe(12) for user in ("secretsd", "admin")}
+ACL = (CONFIGURATION / "acl").read_text()
+OURS = "topic readwrite jarvis/secretsd/#"
+
+
+# A broker that denies by its ACL
+
+
+@pytest.fixture
+def guarded() -> Iterator[Broker]:
+    broker = Broker(access="acl", users=USERS).start()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def guest(guarded: Broker, new_daemon: New) -> Daemon:
+    """A daemon with its password at the guarded broker, connected, with a secret."""
+    credentials = {"username": "secretsd", "password_file": str(guarded.password_file("secretsd"))}
+    daemon = new_daemon(bus=guarded.url, config={"bus": credentials}).start().wait_bus()
+    daemon.api.create("x", type="generic")
+    return daemon
+
+
+def listen(daemon: Daemon, broker: Broker) -> Tap:
+    return daemon.tap(username="admin", password_file=broker.password_file("admin"))
+
+
+def test_denied_states_show_and_stand_there_once_they_are_allowed(guest: Daemon, guarded: Broker) -> None:
+    guarded.write_acl(ACL.replace(OURS, "topic readwrite jarvis/secretsd/audit/#\ntopic read jarvis/secretsd/#"))
+    guest.wait_bus("denied")
+    guest.api.rotate("x")
+    assert guest.api.get("/healthz").status == 200
+    assert "denies" in guest.output()
+    guarded.write_acl(ACL)
+    guest.wait_bus()
+    with listen(guest, guarded) as tap:
+        state = tap.wait_topic(tap.topics.secret_state("x"))
+        assert state.event is not None
+        assert state.event.data["version"] == 2
+
+
+def test_denied_events_stay_owed_and_come_in_order_once_they_are_allowed(guest: Daemon, guarded: Broker) -> None:
+    guarded.write_acl(
+        ACL.replace(OURS, "topic readwrite jarvis/secretsd/+/+\ntopic write jarvis/secretsd/secret/+/state\n"
+                          "topic read jarvis/secretsd/#")
+    )  # fmt: skip
+    for _ in range(20):
+        guest.api.rotate("x")
+    guest.wait_bus("denied")
+    with listen(guest, guarded) as tap:
+        guarded.write_acl(ACL)
+        topic = tap.topics.secret_event("x", "rotated")
+        versions = lambda: [h.event.data["version"] for h in tap.on(topic) if h.event is not None]  # noqa: E731
+        eventually(lambda: len(set(versions())) == 20, "all that was denied arrives", within=90)
+        assert list(dict.fromkeys(versions())) == list(range(2, 22))
+    guest.wait_bus()
+
+
+# A broker that doesn't answer
+
+
+class Pretender:
+    """A broker that does only what it is told, on a thread of its own. A context manager."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="pretender", daemon=True)
+        self._open = contextlib.AsyncExitStack()
+
+    def __enter__(self) -> FakeBroker:
+        self._thread.start()
+        return self._do(self._open.enter_async_context(fake_broker(self._answer)))
+
+    def __exit__(self, *_: object) -> None:
+        self._do(self._open.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE_SECS)
+        self._loop.close()
+
+    def _do(self, what):  # type: ignore[no-untyped-def]
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE_SECS)
+
+
+def silent_to(*kinds: int) -> Answer:
+    return lambda kind, body: b"" if kind in kinds else well_behaved(kind, body)
+
+
+@pytest.mark.parametrize("kinds", [(PUBLISH,), (SUBSCRIBE,), (PUBLISH, SUBSCRIBE)], ids=["publish", "subscribe", "both"])
+def test_a_broker_that_never_acknowledges_is_left_and_asked_again(
+    prefix: str, new_daemon: New, kinds: tuple[int, ...]
+) -> None:
+    with Pretender(silent_to(*kinds)) as broker:
+        daemon = new_daemon(bus=broker.url, prefix=prefix).start()
+        for number in range(100):
+            daemon.api.create(f"x{number}", "v")
+        eventually(lambda: "acknowledge" in daemon.output(), "the silence is named", within=3 * ACK_SECS)
+        eventually(lambda: broker.count(CONNECT) >= 2, "it is tried again", within=3 * ACK_SECS)
+        assert daemon.api.value("x99") == "v"
+        assert daemon.api.get("/healthz").status == 200
+
+
+def test_a_broker_that_falls_silent_with_a_full_window_is_left_and_told_all_again(
+    prefix: str, new_daemon: New
+) -> None:
+    silent = threading.Event()
+
+    def answer(kind: int, body: bytes) -> bytes | None:
+        return b"" if silent.is_set() and kind == PUBLISH else well_behaved(kind, body)
+
+    with Pretender(answer) as broker:
+        daemon = new_daemon(bus=broker.url, prefix=prefix).start().wait_bus()
+        silent.set()
+        names = [f"x{number}" for number in range(200)]
+        for name in names:
+            daemon.api.create(name, "v")  # far more than may be in flight
+        connections = broker.count(CONNECT)
+        eventually(lambda: broker.count(CONNECT) > connections, "it is left", within=3 * ACK_SECS)
+        silent.clear()
+        daemon.wait_bus()
+        mark = len(broker.seen)
+
+        def published(name: str) -> bool:
+            topic = f"{prefix}/secret/{name}/created".encode()
+            return any(kind == PUBLISH and topic in body for kind, body in broker.seen[mark:])
+
+        eventually(lambda: all(map(published, names)), "what was not acknowledged is published again")
+
+
+# A broker that speaks only MQTT 3.1.1
+
+AMQTT = """
+import asyncio, sys
+from amqtt.broker import Broker
+async def main():
+    broker = Broker({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:" + sys.argv[1]}},
+                     "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}})
+    await broker.start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def old_broker() -> Iterator[str]:
+    pytest.importorskip("amqtt", reason="amqtt, a broker that speaks only 3.1.1, is not installed")
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", AMQTT, str(port)], stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, "amqtt accepts")
+        yield f"mqtt://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_with_a_broker_of_the_old_protocol_everything_is_told_too(
+    old_broker: str, prefix: str, new_daemon: New
+) -> None:
+    daemon = new_daemon(bus=old_broker, prefix=prefix).start().wait_bus()
+    assert "MQTT 3.1.1" in daemon.output()
+    with daemon.tap() as tap:
+        daemon.api.create("x", type="generic")
+        for _ in range(20):
+            daemon.api.rotate("x")
+        topics = tap.topics
+        for topic in (
+            topics.secret_event("x", "created"), topics.secret_state("x"), topics.checkpoint(NODE),
+            topics.audit("secret", "created"),
+        ):  # fmt: skip
+            tap.wait_topic(topic)
+        tap.wait(lambda heard: heard.event is not None and heard.event.data.get("version") == 21, "the last version")
+        rotated = [h.event.data["version"] for h in tap.on(topics.secret_event("x", "rotated")) if h.event is not None]
+        assert list(dict.fromkeys(rotated)) == list(range(2, 22))
+        assert tap.refusals == []
+
+
+# A broker that forgets, and one that is killed
+
+
+@pytest.fixture
+def forgetful() -> Iterator[Broker]:
+    """A Mosquitto without persistence: after a kill it has no retained message left."""
+    broker = Broker()
+    configuration = broker.directory / "mosquitto.conf"
+    text, count = re.subn(r"(?m)^persistence true$", "persistence false", configuration.read_text())
+    assert count == 1
+    configuration.write_text(text)
+    yield broker.start()
+    broker.close()
+
+
+def test_a_broker_that_comes_back_empty_is_told_everything_that_stands(
+    forgetful: Broker, prefix: str, new_daemon: New
+) -> None:
+    daemon = new_daemon(bus=forgetful.url, prefix=prefix).start().wait_bus()
+    names = [f"x{number}" for number in range(30)]
+    for name in names:
+        daemon.api.create(name, "v")
+    daemon.api.delete("/secret/x0").ok(204)
+    for _ in range(5):
+        session = daemon.api.changes()["session"]
+        forgetful.kill()
+        forgetful.start()
+        eventually(lambda session=session: daemon.api.changes()["session"] > session, "another connection")
+        daemon.wait_bus()
+        with daemon.tap() as tap:
+            topics = tap.topics
+            for topic in (topics.status(NODE), topics.keys(NODE), topics.checkpoint(NODE)):
+                tap.wait_topic(topic)
+            for name in names:
+                state = tap.wait_topic(topics.secret_state(name))
+                assert state.event is not None
+                assert state.event.data["status"] == ("deleted" if name == "x0" else "active")
+
+
+class Rotating:
+    """Rotates names, one after the other, until the context ends; every answer must be a success."""
+
+    def __init__(self, daemon: Daemon, names: list[str]) -> None:
+        self.versions = dict.fromkeys(names, 1)
+        self._daemon = daemon
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Rotating:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def count(self) -> int:
+        return sum(self.versions.values())
+
+    def _run(self) -> None:
+        try:
+            while not self._ends.is_set():
+                for name in self.versions:
+                    self.versions[name] = self._daemon.api.rotate(name, grace_period="1d")[0]["version"]
+        except BaseException as failure:  # noqa: BLE001 — handed to the test's own thread
+            self._failure = failure
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_no_event_is_lost_by_a_broker_that_is_killed_in_a_stream_of_rotations(
+    own: Broker, prefix: str, new_daemon: New, kills: int
+) -> None:
+    rng = random.Random(3)
+    names = [f"x{number}" for number in range(4)]
+    heard: list[Heard] = []
+    with Gate(own.port) as gate:
+        daemon = new_daemon(bus=gate.url, prefix=prefix).start().wait_bus()
+        for name in names:
+            daemon.api.create(name, type="generic")
+        tap = daemon.tap(own.url)
+        tap.__enter__()
+        with Rotating(daemon, names) as rotating:
+            for _ in range(kills):
+                wanted = rotating.count + rng.randint(1, 40)
+                eventually(lambda wanted=wanted: rotating.count >= wanted, "the stream flows")
+                own.kill()
+                gate.shut()
+                # What the dead broker had sent is still to be read; then the listener is there before the daemon is.
+                wanted = rotating.count + rng.randint(1, 20)
+                eventually(lambda wanted=wanted: rotating.count >= wanted, "it flows without a broker")
+                heard += tap.heard
+                with contextlib.suppress(Exception):
+                    tap.__exit__(None, None, None)
+                own.start()
+                tap = daemon.tap(own.url)
+                tap.__enter__()
+                gate.open()
+                daemon.wait_bus()
+        for name, version in rotating.versions.items():
+            topic = tap.topics.secret_event(name, "rotated")
+            tap.wait(
+                lambda h, topic=topic, version=version: (
+                    h.topic == topic and h.event is not None and h.event.data["version"] == version
+                ),
+                f"version {version} of {name}",
+                within=60,
+            )
+        heard += tap.heard
+        tap.__exit__(None, None, None)
+    for name, version in rotating.versions.items():
+        topic = f"{prefix}/secret/{name}/rotated"
+        arrived = [h.event.data["version"] for h in heard if h.topic == topic and h.event is not None]
+        assert list(dict.fromkeys(arrived)) == list(range(2, version + 1))
+    assert [h for h in heard if h.refused is not None] == []
+    daemon.verified_log()

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from secretsd import reserve as reserves
+from secretsd.reserve import FILE_NAME, FREE_BEFORE_BYTES, RESERVED_BYTES, Reserve
+
+
+@pytest.fixture
+def reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reserve:
+    monkeypatch.setattr(reserves, "RESERVED_BYTES", 8192)
+    return Reserve([tmp_path, tmp_path])
+
+
+def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=count, f_frsize=1))
+
+
+def test_the_space_is_really_taken_once_on_each_file_system(reserve: Reserve, tmp_path: Path) -> None:
+    assert reserve.take()
+    assert reserve.take()
+    (file,) = tmp_path.iterdir()
+    assert file.name == FILE_NAME
+    assert file.stat().st_blocks * 512 >= 8192
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_given_up_once_and_then_only_changes_may_be_written_until_it_is_taken_back(
+    reserve: Reserve, tmp_path: Path
+) -> None:
+    assert not reserve.give_up()
+    assert not reserve.spent
+    reserve.take()
+    assert reserve.give_up()
+    assert list(tmp_path.iterdir()) == []
+    assert reserve.spent
+    assert not reserve.give_up()
+    assert reserve.spent
+    assert reserve.take()
+    assert not reserve.spent
+
+
+def test_a_reserve_is_never_what_fills_the_disk(
+    reserve: Reserve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert FREE_BEFORE_BYTES > RESERVED_BYTES
+    free(monkeypatch, FREE_BEFORE_BYTES - 1)
+    assert not reserve.take()
+    assert list(tmp_path.iterdir()) == []
+    free(monkeypatch, FREE_BEFORE_BYTES)
+    assert reserve.take()
+
+
+def test_half_a_reserve_is_none(reserve: Reserve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert not reserve.take()
+    assert list(tmp_path.iterdir()) == []
