@@ -120,22 +120,33 @@ class Daemon:
 
     async def _begin(self) -> None:
         core, opened = self._core, self._opened
+        if opened.owed is not None:
+            core.committer.resume(opened.owed)
         try:
-            if opened.owed is not None:
-                core.committer.resume(opened.owed)
-                await core.committer.finish()
-            await core.log.append(Entry("daemon.started", None, self._about(opened.note)))
+            try:
+                await self._say_started()
+            except (AuditWriteError, Problem):
+                # On a full disk an operator can act only if the daemon runs.
+                if not core.reserve.give_up():
+                    raise
+                await self._say_started()
+            await self._follow_policy()
         except (AuditWriteError, Problem) as error:
-            raise StartupError(f"the audit log can't be written, so nothing can be served: {error}") from error
+            raise StartupError(f"nothing can be written, so nothing can be served: {error}") from error
         if opened.last_line_ms is not None:
             core.guard.compare(opened.last_line_ms)
         for warning in (*self._config.warnings, *core.policy.warnings):
             log.warning("%s", warning)
-        await self._follow_policy()
         self._scheduler.start()
         if self._publisher is not None:
             self._publisher.start()
         self._server = await api.start(self._service, self._config, sockets=self._listeners)
+
+    async def _say_started(self) -> None:
+        """Write the lines that are owed, and then that the daemon is here."""
+        if self._core.committer.unfinished:
+            await self._core.committer.finish()
+        await self._core.log.append(Entry("daemon.started", None, self._about(self._opened.note)))
 
     async def _end(self) -> None:
         """Answer what was asked, publish what is owed for a bounded time, sign off."""

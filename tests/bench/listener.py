@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import uvloop
 from secretsd_client import AsyncSecretsClient
-from secretsd_client._model import Announcement
 from secretsd_client._settings import Settings
+from secretsd_client._state import State
+
+from tests.support.waiting import PATIENCE_SECS
 
 
 class Listener:
@@ -30,7 +34,7 @@ class Listener:
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.bench.listener", *self._arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0)
         self.line()
         return self
 
@@ -45,8 +49,9 @@ class Listener:
     def line(self) -> Any:
         """Return the next line, parsed; waits for it."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the listener has ended"
+        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE_SECS)
+        line = self._process.stdout.readline() if ready else b""
+        assert line, "the listener has heard nothing, or has ended"
         return json.loads(line)
 
 
@@ -150,17 +155,25 @@ async def _listen_client(port: int, *names: str) -> None:
         for name in names:
             await client.get(name)
         assert await client.wait_ready()
-        announced = client.state.announced
-
-        def noted(news: Announcement, now: float) -> None:
-            superseded = client.state.counts["superseded"]
-            announced(news, now)
-            if client.state.counts["superseded"] > superseded:
-                _say(time.monotonic())
-
-        client.state.announced = noted  # type: ignore[method-assign]  # looks on, changes nothing
+        state = client.state
+        # Mostly the event drops a value; an answer of `/changes` that is under way already may come first.
+        for method in ("announced", "changes_answered"):
+            setattr(state, method, _noting(state, getattr(state, method)))
         _say("ready")
         await asyncio.Event().wait()
+
+
+def _noting(state: State, method: Callable[..., None]) -> Callable[..., None]:
+    """Return `method`, which then says when it has superseded a cached value."""
+
+    def noted(*args: Any, **named: Any) -> None:
+        before = state.counts["superseded"]
+        method(*args, **named)
+        now = time.monotonic()
+        for _ in range(state.counts["superseded"] - before):
+            _say(now)
+
+    return noted
 
 
 def _main() -> None:

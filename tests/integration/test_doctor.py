@@ -85,13 +85,14 @@ def test_a_stopped_daemon_is_no_failure_and_what_needs_it_is_skipped_with_the_re
 
 def test_what_is_broken_is_named(daemon: Daemon) -> None:
     daemon.master_key_path.chmod(0o644)
-    daemon.config_path.chmod(0o666)
     log = daemon.audit_path.read_bytes()
     daemon.audit_path.write_bytes(log.replace(b"postgres_password", b"postgres_passw0rd", 1))
-    daemon.public_key_path.write_text("nothing")
+    daemon.configure({"bus": {"password_file": "/nowhere/password"}})
+    daemon.config_path.chmod(0o666)
     daemon.write_policy({"clients": {"admin": {"allow": ["*"]}, "old": {"allow": ["postgres_pasword"]}}})
     found = doctor(daemon, status=1)
-    assert failures(found) == {"modes", "chain", "public-key"}
+    assert failures(found) == {"modes", "chain", "broker-login"}
+    assert "bad-signature" in found["chain"]["found"]
     assert found["proofs"]["status"] == found["policy"]["status"] == found["patterns"]["status"] == "warning"
     assert all(found[name]["fixes"] for name in failures(found))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from secretsd_client import Times
@@ -131,7 +131,9 @@ def test_a_broker_that_refuses_a_secret_s_topics_costs_the_hint_and_not_the_chec
     assert proxy.accepted == 1
 
 
-def test_a_broker_that_dies_and_comes_back(own_broker: Broker, new_daemon, new_service: NewService, name: str) -> None:
+def test_a_broker_that_dies_and_comes_back(
+    own_broker: Broker, new_daemon: Callable[..., Daemon], new_service: NewService, name: str
+) -> None:
     daemon = new_daemon(own_broker)
     daemon.api.create(name, "one")
     service = new_service(daemon, mqtt_url=own_broker.url)

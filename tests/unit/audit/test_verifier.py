@@ -273,9 +273,10 @@ def test_progress_is_told_every_thousand_lines(path: Path) -> None:
 
 
 def test_what_rotation_leaves_behind_is_found_and_nothing_else(path: Path) -> None:
-    log = ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.1.gz", "audit.jsonl.gz", "audit.jsonl-20261123",
-           "audit.jsonl-20261123.gz", "audit.jsonl-20261123-1795453200.gz"]  # fmt: skip
+    log = ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2.gz", "audit.jsonl.gz", "audit.jsonl-20261123",
+           "audit.jsonl-20261122.gz", "audit.jsonl-20261123-1795453200.gz"]  # fmt: skip
     others = [
+        "audit.jsonl.1.gz",  # half done, as long as audit.jsonl.1 is there
         "audit.jsonl.lock",
         "audit.jsonl.torn-17",
         "audit.jsonl.1.bak",
