@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import select
+import queue
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -34,7 +35,10 @@ class Listener:
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.bench.listener", *self._arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
         self.line()
         return self
 
@@ -43,16 +47,17 @@ class Listener:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._reader.join()
 
     def line(self) -> Any:
-        """Return the next line, parsed; waits for it."""
+        """Return the next line, parsed; waits for it, raises queue.Empty where none comes."""
+        return json.loads(self._lines.get(timeout=PATIENCE_SECS))
+
+    def _read(self) -> None:
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE_SECS)
-        line = self._process.stdout.readline() if ready else b""
-        assert line, "the listener has heard nothing, or has ended"
-        return json.loads(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
 
 
 class _Bare(asyncio.Protocol):

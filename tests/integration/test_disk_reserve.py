@@ -42,18 +42,21 @@ def fill(folder: Path) -> Path:
     return filler
 
 
+def on(disk: Path) -> dict[str, dict[str, str]]:
+    """Return the configuration that keeps all state on `disk`."""
+    return {
+        "paths": {
+            "vault_path": str(disk / "vault.json"),
+            "master_key_path": str(disk / "master.key"),
+            "audit_path": str(disk / "audit.jsonl"),
+        }
+    }
+
+
 def test_a_full_disk_leaves_room_for_an_operators_change_and_for_nothing_else(
     small_disk: Path, new_daemon: Callable[..., Daemon]
 ) -> None:
-    daemon = new_daemon(
-        config={
-            "paths": {
-                "vault_path": str(small_disk / "vault.json"),
-                "master_key_path": str(small_disk / "master.key"),
-                "audit_path": str(small_disk / "audit.jsonl"),
-            }
-        }
-    ).start()
+    daemon = new_daemon(config=on(small_disk)).start()
     leaked = daemon.api.create("leaked", type="generic")
     assert (small_disk / FILE_NAME).stat().st_size == RESERVED_BYTES
     filler = fill(small_disk)
@@ -67,3 +70,16 @@ def test_a_full_disk_leaves_room_for_an_operators_change_and_for_nothing_else(
     filler.unlink()
     assert daemon.api.secret("leaked")["kid"] == rotated["kid"]
     assert (small_disk / FILE_NAME).stat().st_size == RESERVED_BYTES
+
+
+def test_a_daemon_that_starts_on_a_full_disk_lets_an_operator_act(
+    small_disk: Path, new_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = new_daemon(config=on(small_disk)).start()
+    leaked = daemon.api.create("leaked", type="generic")
+    daemon.sigkill()
+    fill(small_disk)
+    daemon.start()
+    daemon.api.get("/secret/leaked").refused(503, "audit-unavailable")
+    [rotated] = daemon.api.rotate("leaked", urgent=True)
+    assert rotated["kid"] != leaked["kid"]
