@@ -12,6 +12,8 @@ class RetainedQueue:
         self._changed: dict[str, None] = {}
         self._repeated: dict[str, None] = {}
         self.checkpoint_due = False
+        self.checkpoint_overdue = False
+        """Whether its interval is over: then it goes before everything, or clients think the broker silent."""
 
     def changed(self, names: Iterable[str]) -> None:
         """Note changed states; the checkpoint has to follow at once."""
@@ -38,7 +40,9 @@ class RetainedQueue:
         """Drop everything: the connection is gone, and the next one repeats all."""
         self._changed.clear()
         self._repeated.clear()
-        self.checkpoint_due = False
+        self.checkpoint_due = self.checkpoint_overdue = False
+        self.checkpoint_overdue = False
+        """Whether its interval is over: then it goes before everything, or clients think the broker silent."""
 
     @staticmethod
     def _take(names: dict[str, None]) -> str | None:

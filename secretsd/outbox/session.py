@@ -306,7 +306,7 @@ class Session:
                 self._say_online()
                 self._say_keys()
                 self._owing.retained.repeat(self._standing.names())
-            self._owing.retained.checkpoint_due = True
+            self._owing.retained.checkpoint_overdue = True
             self._owing.wake.set()
 
     def _now(self) -> float:

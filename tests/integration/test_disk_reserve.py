@@ -77,8 +77,9 @@ def test_a_daemon_that_starts_on_a_full_disk_lets_an_operator_act(
 ) -> None:
     daemon = new_daemon(config=on(small_disk)).start()
     leaked = daemon.api.create("leaked", type="generic")
-    daemon.sigkill()
     fill(small_disk)
+    eventually(lambda: daemon.api.get("/secret/leaked").status == 503, "no line can be written")
+    daemon.sigkill()
     daemon.start()
     daemon.api.get("/secret/leaked").refused(503, "audit-unavailable")
     [rotated] = daemon.api.rotate("leaked", urgent=True)

@@ -21,7 +21,6 @@ from secretsd.cli.checks.listening import GRACE_SECS, canary_topic, connected
 
 FOR_EVERYBODY: Final = ("checkpoint/", "status/", "keys/", "audit/audit/key_rotated")
 """What every user of the broker may read (mosquitto/acl): no secret's name is in it."""
-_RESTART: Final = "systemctl restart mosquitto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +91,20 @@ def judge(outcome: Outcome, who: str, user: str) -> Finding:
     if not outcome.listening_works:
         return warning(
             "the daemon's own user may not read what it writes under the prefix, so nothing can be proven",
-            "give it in the broker's ACL: topic readwrite PREFIX/#   (mosquitto/acl)",
+            "give it both rights on the whole prefix in the broker's ACL (mosquitto/acl)",
         )
     named = user != "anonymous"
     read = [topic for topic in outcome.read if not (named and topic.startswith(FOR_EVERYBODY))]
     if named:
-        fixes = (f"take the rights of {user} out of the broker's ACL (mosquitto/acl shows how)", _RESTART)
+        fixes = (
+            f"take the rights of {user} out of the broker's ACL (mosquitto/acl shows how)",
+            "systemctl reload mosquitto",
+        )
     else:
-        fixes = ("in mosquitto.conf: allow_anonymous false, and password_file and acl_file as in mosquitto/", _RESTART)
+        fixes = (
+            "in mosquitto.conf: allow_anonymous false, and password_file and acl_file as in mosquitto/",
+            "systemctl restart mosquitto",
+        )
     can = ["write under the prefix"] if outcome.wrote else []
     if read:
         can.append(f"read under the prefix ({listed(_kinds(read))})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from secretsd.model import Health, Metadata
 from secretsd.policy import Policy
 
 ANSWER_SECS: Final = 5.0
+_PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 ANY_HOST: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 — compared with, not listened on
 
 
@@ -119,7 +121,7 @@ class Context:
     def keyring(self) -> KeyRing:
         """Return the event-signing key, from its file."""
         try:
-            return KeyRing([VerifyKey.from_pem(self.state.sign_pub.read_bytes())])
+            return KeyRing(keys_in(self.state.sign_pub))
         except (OSError, ValueError):
             raise Skip(f"the key {self.state.sign_pub} can't be read") from None
 
@@ -243,6 +245,11 @@ class Context:
     def announced(self) -> Sequence[Message] | None:
         """Return what the broker holds of checkpoints and statuses; None when we may not read what we write there."""
         return asyncio.run(retained(self.broker))
+
+
+def keys_in(path: Path) -> list[VerifyKey]:
+    """Return the keys in a file of one PEM or more. Raises OSError, ValueError."""
+    return [VerifyKey.from_pem(pem) for pem in _PEM.findall(path.read_bytes())]
 
 
 def _served_at(config: Config) -> str:

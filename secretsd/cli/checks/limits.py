@@ -14,7 +14,8 @@ from secretsd.cli.checks.listening import HEAR_SECS, PAYLOAD, Ear, canary_topic,
 
 BURST: Final = 1200
 """More than Mosquitto keeps by default (1,000, and 20 that are on their way), and little enough to disturb nobody."""
-BURST_SECS: Final = 10.0
+BURST_SECS: Final = 15.0
+"""Less than the broker waits for a sign of life from the subscriber that stands still."""
 QUIET_SECS: Final = 1.0
 
 ROUNDS: Final = 20

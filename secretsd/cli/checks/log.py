@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
@@ -10,13 +9,11 @@ from secretsd_bus import SigningKey, VerifyKey
 
 from secretsd.audit.logfiles import find_files
 from secretsd.audit.verifier import ChainBroken, Report, verify_files
-from secretsd.cli.checks.context import Context
+from secretsd.cli.checks.context import Context, keys_in
 from secretsd.cli.checks.finding import Check, Finding, Skip, failure, ok, plural, warning
 from secretsd.cli.errors import Failed
 from secretsd.cli.output import counter
 from secretsd.errors import SecretsdError
-
-_PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
 
 def chain(context: Context) -> Finding:
@@ -81,7 +78,7 @@ def public_key(context: Context) -> Finding:
 def _publishes(path: Path, key: VerifyKey) -> bool:
     """Tell whether the file, of one PEM or more, holds the key."""
     try:
-        return key in [VerifyKey.from_pem(pem) for pem in _PEM.findall(path.read_bytes())]
+        return key in keys_in(path)
     except (FileNotFoundError, ValueError):
         return False
 

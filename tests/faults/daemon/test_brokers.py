@@ -114,7 +114,9 @@ def silent_to(*kinds: int) -> Answer:
     return lambda kind, body: b"" if kind in kinds else well_behaved(kind, body)
 
 
-@pytest.mark.parametrize("kinds", [(PUBLISH,), (SUBSCRIBE,), (PUBLISH, SUBSCRIBE)], ids=["publish", "subscribe", "both"])
+@pytest.mark.parametrize(
+    "kinds", [(PUBLISH,), (SUBSCRIBE,), (PUBLISH, SUBSCRIBE)], ids=["publish", "subscribe", "both"]
+)
 def test_a_broker_that_never_acknowledges_is_left_and_asked_again(
     prefix: str, new_daemon: New, kinds: tuple[int, ...]
 ) -> None:
@@ -128,9 +130,7 @@ def test_a_broker_that_never_acknowledges_is_left_and_asked_again(
         assert daemon.api.get("/healthz").status == 200
 
 
-def test_a_broker_that_falls_silent_with_a_full_window_is_left_and_told_all_again(
-    prefix: str, new_daemon: New
-) -> None:
+def test_a_broker_that_falls_silent_with_a_full_window_is_left_and_told_all_again(prefix: str, new_daemon: New) -> None:
     silent = threading.Event()
 
     def answer(kind: int, body: bytes) -> bytes | None:

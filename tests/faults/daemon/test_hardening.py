@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_a_process_of_the_same_user_cannot_trace_it(somebodys: Daemon) -> None:
         "import ctypes, sys; libc = ctypes.CDLL(None, use_errno=True); "
         "result = libc.ptrace(16, int(sys.argv[1]), 0, 0); print(result, ctypes.get_errno())"
     )
-    tried = as_somebody("python3", "-c", attach, str(somebodys.process.pid))
+    tried = as_somebody(sys.executable, "-c", attach, str(somebodys.process.pid))
     assert tried.stdout.split() == [b"-1", b"1"]  # EPERM
 
 

@@ -54,9 +54,7 @@ def test_a_name_made_again_continues_its_versions_after_a_restart(new_daemon: Ne
     daemon.verified_log()
 
 
-def test_the_state_of_a_deleted_name_is_told_again_after_a_restart(
-    own: Broker, prefix: str, new_daemon: New
-) -> None:
+def test_the_state_of_a_deleted_name_is_told_again_after_a_restart(own: Broker, prefix: str, new_daemon: New) -> None:
     daemon = new_daemon(bus=own.url, prefix=prefix).start().wait_bus()
     daemon.api.create("x", "one")
     daemon.api.delete("/secret/x").ok(204)

@@ -37,7 +37,11 @@ def test_a_second_daemon_on_a_vault_is_refused_by_whatever_path_it_comes(new_dae
             folder.mkdir()
             for path in (first.vault_path, first.master_key_path):
                 (folder / path.name).symlink_to(path)
-    paths = {"vault_path": folder / "vault.json", "master_key_path": folder / "master.key", "audit_path": first.audit_path}
+    paths = {
+        "vault_path": folder / "vault.json",
+        "master_key_path": folder / "master.key",
+        "audit_path": first.audit_path,
+    }
     second.configure({"paths": {key: str(path) for key, path in paths.items()}})
     before = content(first)
     for _ in range(3):

@@ -113,9 +113,11 @@ def test_clients_hear_of_a_reload_by_the_checkpoint(broker: Broker, prefix: str,
     with daemon.tap() as tap:
         daemon.reload()
         tap.wait(
-            lambda heard: heard.topic == tap.topics.checkpoint(NODE)
-            and heard.event is not None
-            and heard.event.data["generation"] == before + 1,
+            lambda heard: (
+                heard.topic == tap.topics.checkpoint(NODE)
+                and heard.event is not None
+                and heard.event.data["generation"] == before + 1
+            ),
             "a checkpoint of the new generation",
         )
         tap.wait_topic(tap.topics.audit("policy", "reloaded"))

@@ -55,7 +55,9 @@ def started(daemon: Daemon) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "tail", [TORN, b"\x00" * 4096, b"{", b'\xff\xfe"', TORN + b"\x00" * 100], ids=["half", "zeros", "brace", "bytes", "both"]
+    "tail",
+    [TORN, b"\x00" * 4096, b"{", b'\xff\xfe"', TORN + b"\x00" * 100],
+    ids=["half", "zeros", "brace", "bytes", "both"],
 )
 def test_a_torn_tail_is_set_aside_and_reported(stopped: Daemon, tail: bytes) -> None:
     whole = stopped.audit_path.read_bytes()
