@@ -90,7 +90,16 @@ class App:
         if isinstance(route, OpenRoute):
             return route.handler(service, incoming)
         caller = await guards.identify(incoming, service)
-        return await route.handler(service, caller, incoming)
+        position = service.position
+        try:
+            return await route.handler(service, caller, incoming)
+        except Problem as problem:
+            problem.position = problem.position or position
+            raise
+        except Exception as error:
+            unforeseen = problems.unexpected(error, incoming.request_id)
+            unforeseen.position = position
+            raise unforeseen from error
 
     def _finish(self, answer: Answer, request_id: str, template: str, method: str, seconds: float) -> None:
         answer.request_id = request_id

@@ -40,7 +40,11 @@ class Service(Protocol):
     def metrics(self) -> Metrics:
         """Return where requests are counted."""
 
-    async def identify(self, claims: Claims) -> Caller:
+    @property
+    def position(self) -> str:
+        """Return the vault's `EPOCH:GENERATION`."""
+
+    async def identify(self, claims: Claims, action: str, name: str | None) -> Caller:
         """Return who is asking; Problem missing-client, unknown-client or bad-credential."""
 
     async def refuse_foreign(self, claims: Claims, action: str, reason: str) -> None:

@@ -176,7 +176,10 @@ async def admit(incoming: Incoming, rules: Rules, service: Service) -> None:
 
 async def identify(incoming: Incoming, service: Service) -> Caller:
     """Return who is asking: the last guard, for the routes that need a client."""
-    return await service.identify(incoming.claims())
+    route = incoming.found.route
+    return await service.identify(
+        incoming.claims(), "unknown" if route is None else route.action, incoming.name or None
+    )
 
 
 def too_large(limit: int) -> Problem:

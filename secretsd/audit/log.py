@@ -6,6 +6,7 @@ Requests that arrive together share one fdatasync: while one batch is on its way
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from secretsd.audit.worker import Worker
 from secretsd.clock import Clock
 from secretsd.errors import AuditWriteError
 from secretsd.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 BATCH_MOST: Final = 1024
 SIGNED_IN_A_ROW: Final = 64
@@ -124,12 +127,16 @@ class AuditLog:
                 self._kept += new
             else:
                 self._chain = before
+            if self.failure is None:
+                log.error("%s; nothing is released until it can be written again", error)  # noqa: TRY400
             self.failure = str(error)
             self._metrics.audit_failures.inc()
             for waiting, _ in signed:
                 if not waiting.done.done():
                     waiting.done.set_exception(AuditWriteError(str(error), kept=error.kept))
             return
+        if self.failure is not None:
+            log.info("the audit log can be written again")
         self.failure = None
         self._metrics.audit_batch(len(new), time.perf_counter() - started)
         self.sequence, self.head = self._chain.sequence, self._chain.head

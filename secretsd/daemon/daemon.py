@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import signal
 from collections.abc import Sequence
@@ -96,6 +97,7 @@ class Daemon:
             )
             self._core.bus = self._publisher
         committer.on_commit = self._committed
+        committer.admit = self._core.serving
         audit.on_durable = self._written
         meter(self._core, self._scheduler, self._publisher)
 
@@ -216,12 +218,15 @@ class Daemon:
         """Take up policy, log and certificates as they are now; a bad policy is refused whole and the old one stays."""
         core = self._core
         await core.log.reopen()
+        if core.stopped_serving is not None:
+            log.error("reload: not done, since the vault is not served: %s", core.stopped_serving)
+            return
         try:
             # In a thread, since a large policy takes a second; it brings its check of the exposure with it.
             rules = await asyncio.to_thread(policy.load, self._config.security.rbac_policy_path, self._config)
         except PolicyError as error:
             log.error("reload: the policy is refused and the old one stays: %s", error)  # noqa: TRY400
-            await self._reject(error)
+            await self._reject()
             return
         try:
             await self._adopt(rules, "reload")
@@ -236,16 +241,20 @@ class Daemon:
             except ListenError as error:
                 log.error("reload: %s", error)  # noqa: TRY400
 
-    async def _reject(self, error: PolicyError) -> None:
+    async def _reject(self) -> None:
         document = self._core.document
+        path = self._config.security.rbac_policy_path
+        try:
+            sha256 = hashlib.sha256(await asyncio.to_thread(path.read_bytes)).hexdigest()
+        except OSError:
+            sha256 = None
         data: dict[str, Any] = {
-            "sha256": None,
+            "sha256": sha256,
             # The parser's words can quote the file; the log has them, the bus gets only that it was refused.
             "reason": "the policy file was refused, see the daemon's log",
             "epoch": document.epoch,
             "generation": document.generation,
         }
-        del error
         try:
             await self._core.log.append(Entry("policy.rejected", None, data))
         except AuditWriteError as failure:

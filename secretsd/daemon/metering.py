@@ -61,7 +61,9 @@ def _count(core: Core, status: str) -> float:
 
 
 def _next_expiry(core: Core) -> float:
-    return _until(core, min((record.expires_at for record in core.document.secrets.values()), default=NEVER_MS))
+    now_ms = core.clock.now_ms()
+    ahead = (record.expires_at for record in core.document.secrets.values() if record.expires_at > now_ms)
+    return _until(core, min(ahead, default=NEVER_MS))
 
 
 def _until(core: Core, instant_ms: int) -> float:

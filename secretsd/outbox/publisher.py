@@ -170,12 +170,17 @@ class Publisher:
         sealer = Unchained(log_id=self._audit.log_id, node=self._bus.node, key=self._key, session=self.session)
         witness = Witness(self._topics, self._bus.node, self._key.public, self._audit.log_id)
         arrived: asyncio.Queue[Message] = asyncio.Queue()
-        link = await Link.connect(
-            self._bus.settings(),
-            client_id=f"secretsd-{self._bus.node}-{secrets.token_hex(4)}",
-            will=Will(self._topics.status(self._bus.node), status(sealer, "offline", self._clock).raw),
-            on_message=arrived.put_nowait,
-        )
+        try:
+            link = await Link.connect(
+                self._bus.settings(),
+                client_id=f"secretsd-{self._bus.node}-{secrets.token_hex(4)}",
+                will=Will(self._topics.status(self._bus.node), status(sealer, "offline", self._clock).raw),
+                on_message=arrived.put_nowait,
+            )
+        except (BusError, OSError, ValueError):
+            # No connection, so the next try may have its number.
+            self._cursor = replace(self._cursor, session=self._cursor.session - 1)
+            raise
         session = Session(
             link,
             self._bus,

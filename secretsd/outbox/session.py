@@ -176,22 +176,25 @@ class Session:
             await asyncio.wait_for(published, 1.0)
 
     def _publish_next(self) -> bool:
-        """Publish one message: changes, their states, the checkpoint, repeated states, and behind them the audit."""
+        """Publish one message, by precedence; False when there is none, or when the log has to be read on first.
+
+        An overdue checkpoint, changes, their states, the checkpoint after them; and once no change is owed the states
+        that are merely repeated, and the audit behind everything.
+        """
         owing = self._owing
-        if self._publish_owed(owing.changes):
-            return True
-        name = owing.retained.take_changed()
-        if name is not None:
-            return self._publish_state(name)
-        if owing.retained.checkpoint_due:
-            owing.retained.checkpoint_due = False
-            return self._publish_checkpoint()
-        name = owing.retained.take_repeated()
-        if name is not None:
-            return self._publish_state(name)
-        if owing.audit.in_flight >= AUDIT_IN_FLIGHT or self._pace.rest(self._now()) > 0:
+        changes_read = owing.changes.seen >= self._audit.sequence or not owing.changes.wants_lines
+        return (
+            (owing.retained.checkpoint_overdue and self._publish_checkpoint())
+            or self._publish_owed(owing.changes)
+            or self._publish_state(owing.retained.take_changed())
+            or (owing.retained.checkpoint_due and self._publish_checkpoint())
+            or (changes_read and (self._publish_state(owing.retained.take_repeated()) or self._publish_backlog()))
+        )
+
+    def _publish_backlog(self) -> bool:
+        if self._owing.audit.in_flight >= AUDIT_IN_FLIGHT or self._pace.rest(self._now()) > 0:
             return False
-        published = self._publish_owed(owing.audit)
+        published = self._publish_owed(self._owing.audit)
         if published:
             self._pace.went(self._now())
         return published
@@ -217,7 +220,9 @@ class Session:
         self._link.publish(owed.topic, owed.payload).add_done_callback(settled)
         return True
 
-    def _publish_state(self, name: str) -> bool:
+    def _publish_state(self, name: str | None) -> bool:
+        if name is None:
+            return False
         data = self._standing.state(name)
         if data is not None:
             event = self._sealer.seal("secret.state", name, dict(data), rfc3339(self._clock.now_ms()))
@@ -225,6 +230,7 @@ class Session:
         return True
 
     def _publish_checkpoint(self) -> bool:
+        self._owing.retained.checkpoint_due = self._owing.retained.checkpoint_overdue = False
         data = {
             **self._standing.checkpoint(),
             "session": self._sealer.session,

@@ -75,6 +75,8 @@ class Committer:
         self._uncertain = False
         self._stalled = False
         self.on_commit: Callable[[Done], None] = lambda _: None
+        self.admit: Callable[[], None] = lambda: None
+        """Raises the Problem for which nothing may be changed now."""
 
     @property
     def unfinished(self) -> bool:
@@ -124,6 +126,7 @@ class Committer:
 
     async def _commit(self, build: Build, receipt: Callable[[int], Receipt] | None, by_hand: bool) -> Done:
         async with self._turn:
+            self.admit()
             await self._finish(by_hand=by_hand)
             before = self._vault.document
             draft = build(before, before.generation + 1)
@@ -152,11 +155,13 @@ class Committer:
 
     async def _write(self, document: Document, *, by_hand: bool) -> None:
         """Put the document on disk; from then on its lines are owed."""
-        data = self._vault.encode(document)
         started = time.perf_counter()
 
+        def encode_and_write() -> None:
+            self._vault.write(self._vault.encode(document))
+
         async def write() -> None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._vault.write, data)
+            await asyncio.get_running_loop().run_in_executor(self._thread, encode_and_write)
 
         try:
             await self._with_reserve(write, by_hand=by_hand)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from secretsd.audit.log import AuditLog
@@ -64,7 +65,7 @@ class Gate:
         self._brake = Brake()
         self._flusher: asyncio.Task[None] | None = None
 
-    async def identify(self, claims: Claims, action: Action = "any") -> Caller:
+    async def identify(self, claims: Claims, action: Action, name: str | None) -> Caller:
         """Return the proven caller. Raises Problem `missing-client`, `unknown-client` or `bad-credential`, slowly."""
         try:
             return identify(
@@ -74,7 +75,7 @@ class Gate:
                 now_ms=self._clock.now_ms(),
             )
         except Problem as problem:
-            await self._failed(claims, action, problem)
+            await self._failed(claims, action, name, problem)
             raise
 
     async def authorise(self, caller: Caller, capability: Capability, action: Action, name: str | None = None) -> None:
@@ -82,13 +83,12 @@ class Gate:
         if self.policy.may(caller.client, capability, name):
             return
         document = self._document()
-        known = name is not None and (name in document.secrets or name in document.tombstones)
         refusal = Refusal(
             "access.denied",
             caller.client,
             caller.auth,
             action,
-            name if known else None,
+            self._known(name),
             "not allowed by policy",
             caller.peer,
         )
@@ -106,16 +106,27 @@ class Gate:
         client = claims.client if claims.client in self.policy.clients else None
         await self._record(Refusal("access.denied", client, None, action, None, reason, claims.peer), claims.request_id)
 
+    def _known(self, name: str | None) -> str | None:
+        """Return `name` if a secret has or had it: what else was asked for may be a value in the wrong place."""
+        document = self._document()
+        return name if name in document.secrets or name in document.tombstones else None
+
     async def flush(self) -> None:
         """Write the lines of the refusals counted so far."""
-        entries = self._folder.drain()
-        if entries:
-            await self._log.append(*entries)
+        folded = self._folder.drain()
+        if not folded:
+            return
+        try:
+            await self._log.append(*(refusal.entry(count=count, request_id=None) for refusal, count in folded.items()))
+        except AuditWriteError:
+            self._folder.put_back(folded)
+            raise
 
-    async def _failed(self, claims: Claims, action: Action, problem: Problem) -> None:
+    async def _failed(self, claims: Claims, action: Action, name: str | None, problem: Problem) -> None:
         client = claims.client if claims.client in self.policy.clients else None
         await self._record(
-            Refusal("access.failed", client, None, action, None, problem.slug, claims.peer), claims.request_id
+            Refusal("access.failed", client, None, action, self._known(name), problem.slug, claims.peer),
+            claims.request_id,
         )
         peer = f"{peer_group(claims.peer)} {claims.peer_uid}"
         delay = self._brake.failed(peer, self._clock.elapsed_ms() / 1000)
@@ -145,8 +156,6 @@ class Gate:
 
     async def _flush_later(self) -> None:
         await asyncio.sleep(FOLD_SECONDS)
-        try:
+        # What can't be written now is counted on; the next refusal tries again.
+        with contextlib.suppress(AuditWriteError):
             await self.flush()
-        except AuditWriteError:
-            # The counts are gone with the drain; the log's failure itself is what an operator has to see first.
-            self._metrics.refusals.labels("uncounted").inc()

@@ -236,8 +236,18 @@ class Reads:
                     f"The lines before {first} are no longer here: ask with after={first - 1}.",
                 )
         found: list[bytes] = []
+        last = None if since else after
         for place, line in reader.lines(after or 0, since):
             if len(found) == limit or place.number > durable:
                 break
+            if last is not None and place.number != last + 1:
+                if not found:
+                    raise Problem(
+                        "history-gone",
+                        f"The lines before {place.number} are no longer here: ask with after={place.number - 1}.",
+                    )
+                # The next request begins in the hole and is told so.
+                break
+            last = place.number
             found.append(line + b"\n")
         return b"".join(found)

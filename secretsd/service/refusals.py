@@ -86,11 +86,16 @@ class RefusalFolder:
         self._folded[refusal] = self._folded.get(refusal, 0) + 1
         return False
 
-    def drain(self) -> list[Entry]:
-        """Return the lines for what was gathered since the last time."""
-        entries = [refusal.entry(count=count, request_id=None) for refusal, count in self._folded.items()]
+    def drain(self) -> dict[Refusal, int]:
+        """Return what was gathered since the last time, with its counts."""
+        folded = dict(self._folded)
         self._folded.clear()
-        return entries
+        return folded
+
+    def put_back(self, folded: dict[Refusal, int]) -> None:
+        """Go on counting from what could not be written."""
+        for refusal, count in folded.items():
+            self._folded[refusal] = self._folded.get(refusal, 0) + count
 
     def _refill(self, now_seconds: float) -> None:
         earned = max(0.0, now_seconds - self._refilled_at) * REFILL_PER_SECOND

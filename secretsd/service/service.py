@@ -22,9 +22,17 @@ class Service(Reads, Writes):
         """Where requests are counted."""
         return self.core.metrics
 
-    async def identify(self, claims: Claims) -> Caller:
-        """Return who is asking. Raises Problem `missing-client`, `unknown-client`, `bad-credential`."""
-        return await self.core.gate.identify(claims)
+    @property
+    def position(self) -> str:
+        """The vault's `EPOCH:GENERATION`."""
+        return self.core.document.position
+
+    async def identify(self, claims: Claims, action: str, name: str | None) -> Caller:
+        """Return who is asking to do `action`, with the secret `name` where the request's path has one.
+
+        Raises Problem `missing-client`, `unknown-client`, `bad-credential`.
+        """
+        return await self.core.gate.identify(claims, action, name)
 
     async def refuse_foreign(self, claims: Claims, action: str, reason: str) -> None:
         """Write the audit line of a request that came from elsewhere; its caller refuses it then."""

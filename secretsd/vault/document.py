@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -172,7 +172,8 @@ class Codec:
 
     def __init__(self, mac_key: Sensitive) -> None:
         self._mac_key = mac_key
-        self._fragments: dict[str, tuple[SecretRecord, bytes]] = {}
+        self._fragments: dict[str, tuple[SecretRecord | None, bytes]] = {}
+        """Each record with its encoding as a member, by name in order."""
 
     @staticmethod
     def vault_id(data: bytes, path: Path) -> str:
@@ -191,22 +192,27 @@ class Codec:
 
     def encode(self, document: Document) -> bytes:
         """Return the canonical JSON (RFC 8785) of `document` with its MAC, and a newline."""
-        members = {
-            "audit": _plain(document.audit),
-            "epoch": _plain(document.epoch),
-            "format": _plain(document.format),
-            "generation": _plain(document.generation),
-            "outbox": _plain(document.outbox),
-            "past_epochs": _plain(document.past_epochs),
-            "policy": _plain(document.policy),
-            "receipts": _plain(document.receipts),
-            "secrets": self._secrets(document.secrets),
-            "tombstones": _plain(dict(document.tombstones)),
-            "vault_id": _plain(document.vault_id),
-        }
-        digest = hmac.new(self._mac_key.reveal(), _joined(members.items()), hashlib.sha256).digest()
-        members["mac"] = _plain(b64url_encode(digest))
-        return _joined(sorted(members.items())) + b"\n"
+        before = _members(
+            audit=_plain(document.audit),
+            epoch=_plain(document.epoch),
+            format=_plain(document.format),
+            generation=_plain(document.generation),
+        )
+        after = _members(
+            outbox=_plain(document.outbox),
+            past_epochs=_plain(document.past_epochs),
+            policy=_plain(document.policy),
+            receipts=_plain(document.receipts),
+            secrets=self._secrets(document.secrets),
+            tombstones=_plain(dict(document.tombstones)),
+            vault_id=_plain(document.vault_id),
+        )
+        # The MAC is over the document without it. `mac` sorts between the two parts.
+        digest = hmac.new(self._mac_key.reveal(), digestmod=hashlib.sha256)
+        for part in (b"{", before, b",", after, b"}"):
+            digest.update(part)
+        mac = _members(mac=_plain(b64url_encode(digest.digest())))
+        return b"".join((b"{", before, b",", mac, b",", after, b"}\n"))
 
     def decode(self, data: bytes, path: Path) -> Document:
         """Return the document in `data`. `path` is for the messages.
@@ -228,16 +234,13 @@ class Codec:
 
     def _secrets(self, records: Mapping[str, SecretRecord]) -> bytes:
         fragments = self._fragments
-        for name in fragments.keys() - records.keys():
-            del fragments[name]
-        parts: list[tuple[str, bytes]] = []
-        for name in sorted(records):
+        if fragments.keys() != records.keys():
+            self._fragments = fragments = {name: fragments.get(name, (None, b"")) for name in sorted(records)}
+        for name, (known, _) in fragments.items():
             record = records[name]
-            known = fragments.get(name)
-            if known is None or known[0] is not record:
-                known = fragments[name] = (record, _plain(record))
-            parts.append((name, known[1]))
-        return _joined(parts)
+            if known is not record:
+                fragments[name] = (record, _member(name, _plain(record)))
+        return b"{" + b",".join([fragment for _, fragment in fragments.values()]) + b"}"
 
 
 def _not_a_vault(path: Path) -> VaultError:
@@ -252,5 +255,10 @@ def _plain(value: object) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 
 
-def _joined(members: Iterable[tuple[str, bytes]]) -> bytes:
-    return b"{" + b",".join(b'"%b":%b' % (name.encode("ascii"), encoded) for name, encoded in members) + b"}"
+def _members(**encoded: bytes) -> bytes:
+    """Return members of an object, given in the order of their names."""
+    return b",".join([_member(name, value) for name, value in encoded.items()])
+
+
+def _member(name: str, encoded: bytes) -> bytes:
+    return b'"%b":%b' % (name.encode("ascii"), encoded)

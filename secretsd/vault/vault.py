@@ -41,10 +41,11 @@ class Vault:
     the one in force (`show`) when its audit lines are durable.
     """
 
-    def __init__(self, path: Path, master: Sensitive, document: Document) -> None:
+    def __init__(self, path: Path, master: Sensitive, document: Document, codec: Codec | None = None) -> None:
+        """Take `codec` where it has encoded this document already: it remembers the pieces."""
         self.path = path
         self.document = document
-        self._codec = Codec(derive(master, "vault-mac", document.vault_id))
+        self._codec = codec or Codec(derive(master, "vault-mac", document.vault_id))
         self._sealer = ValueSealer(derive(master, "value", document.vault_id))
         self.fingerprint_key = derive(master, "request-fingerprint", document.vault_id)
 
@@ -53,10 +54,11 @@ class Vault:
         """Return the vault in `path`. Raises VaultError when it isn't whole, or not this master key's."""
         data = store.read(path)
         vault_id = Codec.vault_id(data, path)
-        return cls(path, master, Codec(derive(master, "vault-mac", vault_id)).decode(data, path))
+        codec = Codec(derive(master, "vault-mac", vault_id))
+        return cls(path, master, codec.decode(data, path), codec)
 
     def encode(self, document: Document) -> bytes:
-        """Return the bytes of vault.json for `document`."""
+        """Return the bytes of vault.json for `document`; slow for a large one, and for one thread at a time."""
         return self._codec.encode(document)
 
     def write(self, data: bytes) -> None:

@@ -52,6 +52,11 @@ class Load:
         wanted = len(self.released) + more
         eventually(lambda: len(self.released) >= wanted or self._failure, f"{more} more reads are answered")
 
+    def wait_refused(self) -> None:
+        """Wait until a read that is asked for from now on has been refused."""
+        before = self.statuses[503]
+        eventually(lambda: self.statuses[503] > before or self._failure, "reads are refused")
+
     def _run(self) -> None:
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self._daemon.port, timeout=PATIENCE_SECS)

@@ -14,11 +14,11 @@ from tests.faults.daemon.load import Load
 from tests.faults.daemon.whole_log import events_of
 from tests.support.daemon import Daemon
 from tests.support.shims import AVAILABLE, FailingSync
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="no gcc to compile the failing fdatasync with")
 
 Placed = tuple[Daemon, FailingSync]
+Record = Callable[[str, object], None]
 LOG, VAULT, VAULT_FOLDER = "/audit.jsonl", "/vault.json.new", "/secrets"
 
 
@@ -34,7 +34,7 @@ def descriptors(daemon: Daemon, path: Path) -> list[str]:
     """The daemon's descriptors of a file."""
     assert daemon.process is not None
     folder = Path(f"/proc/{daemon.process.pid}/fd")
-    return [entry for entry in os.listdir(folder) if os.readlink(folder / entry) == str(path)]
+    return [entry.name for entry in folder.iterdir() if entry.readlink() == path]
 
 
 def test_after_a_failed_sync_nothing_is_released_and_the_file_is_cut_back(placed: Placed) -> None:
@@ -75,15 +75,15 @@ def test_a_log_that_was_rotated_while_it_failed_is_cut_back_too(placed: Placed) 
     events_of([rotated, daemon.audit_path], daemon.keyring())
 
 
-def test_every_value_released_around_failed_syncs_is_in_the_log(placed: Placed) -> None:
+def test_every_value_released_around_failed_syncs_is_in_the_log(placed: Placed, record_property: Record) -> None:
     daemon, sync = placed
     with Load(daemon, "x", clients=4) as load:
         for _ in range(20):
-            before = load.statuses[503]
             sync.fail(LOG)
-            eventually(lambda before=before: load.statuses[503] > before, "reads are refused")
+            load.wait_refused()
             sync.heal()
             load.wait_released(20)
+    record_property("released", len(load.released))
     logged = {event.data.get("request_id") for event in events_of([daemon.audit_path], daemon.keyring())}
     assert set(load.released) <= logged
 

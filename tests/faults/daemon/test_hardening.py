@@ -7,7 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,13 +59,13 @@ def as_somebody(*command: str) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.fixture
-def somebodys(new_daemon: New) -> Iterator[Daemon]:
+def somebodys(new_daemon: New) -> Daemon:
     """A daemon that runs as a user without privileges."""
     identity = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
     daemon = new_daemon(env={"SOME_TOKEN": "in the environment"}, wrap=identity)
     for path in (daemon.directory, daemon.config_path, daemon.policy_path):
         os.chown(path, SOMEBODY, SOMEBODY)
-    yield daemon.start()
+    return daemon.start()
 
 
 @AS_ROOT

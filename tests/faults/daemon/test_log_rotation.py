@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -37,6 +38,7 @@ ENTRY = """{path} {{
 }}
 """
 Once = Callable[[], None]
+Record = Callable[[str, object], None]
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ class Pages:
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Pages:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -94,19 +96,20 @@ def rotations(daemon: Daemon, ends: threading.Event) -> None:
     connection.close()
 
 
-def under_load(daemon: Daemon, once: Once, times: int = TIMES) -> Load:
+def under_load(daemon: Daemon, once: Once, record: Record) -> Load:
     """Do it so many times while eight clients read and the secret rotates; return what they were answered."""
     ends = threading.Event()
     rotating = threading.Thread(target=rotations, args=(daemon, ends))
     rotating.start()
     try:
         with Load(daemon, "x", clients=READERS) as load:
-            for _ in range(times):
+            for _ in range(TIMES):
                 once()
                 load.wait_released(10)
     finally:
         ends.set()
         rotating.join()
+    record("released", len(load.released))
     assert load.odd == []
     assert set(load.statuses) == {200}
     return load
@@ -126,7 +129,7 @@ def nothing_lost(daemon: Daemon, load: Load, *elsewhere: Path) -> None:
             if len(given) >= len(events):
                 break
         assert given[: len(events)] == [event.raw for event in events]
-        command = [COMMANDS / "secretsctl", "audit", "verify", *map(str, files)]
+        command = [str(COMMANDS / "secretsctl"), "audit", "verify", *map(str, files)]
         command += ["--pubkey", str(daemon.public_key_path)]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
     daemon.restart()
@@ -150,9 +153,9 @@ def logrotate(daemon: Daemon) -> Once:
 
 
 @pytest.mark.timeout(300)
-def test_logrotate_with_the_old_entry_loses_nothing(daemon: Daemon, logrotate: Once) -> None:
+def test_logrotate_with_the_old_entry_loses_nothing(daemon: Daemon, logrotate: Once, record_property: Record) -> None:
     with Pages(daemon) as pages:
-        load = under_load(daemon, logrotate)
+        load = under_load(daemon, logrotate, record_property)
         eventually(lambda: pages.passes or pages.failure, "the audit was read through meanwhile")
     assert pages.failure is None
     assert len(list(daemon.audit_path.parent.glob("*.gz"))) >= TIMES
@@ -164,17 +167,17 @@ def numbered(daemon: Daemon) -> Iterator[Path]:
     return (daemon.audit_path.with_name(f"audit.jsonl.{number}") for number in itertools.count(1))
 
 
-def test_a_log_that_is_moved_away_loses_nothing(daemon: Daemon) -> None:
+def test_a_log_that_is_moved_away_loses_nothing(daemon: Daemon, record_property: Record) -> None:
     names = numbered(daemon)
 
     def once() -> None:
         daemon.audit_path.rename(next(names))
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    nothing_lost(daemon, under_load(daemon, once))
+    nothing_lost(daemon, under_load(daemon, once, record_property))
 
 
-def test_a_log_that_is_moved_away_before_sighup_loses_nothing(daemon: Daemon) -> None:
+def test_a_log_that_is_moved_away_before_sighup_loses_nothing(daemon: Daemon, record_property: Record) -> None:
     names = numbered(daemon)
 
     def once() -> None:
@@ -182,10 +185,10 @@ def test_a_log_that_is_moved_away_before_sighup_loses_nothing(daemon: Daemon) ->
         daemon.signal(signal.SIGHUP)
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    nothing_lost(daemon, under_load(daemon, once))
+    nothing_lost(daemon, under_load(daemon, once, record_property))
 
 
-def test_a_log_that_is_compressed_at_once_loses_nothing(daemon: Daemon) -> None:
+def test_a_log_that_is_compressed_at_once_loses_nothing(daemon: Daemon, record_property: Record) -> None:
     names = numbered(daemon)
 
     def once() -> None:
@@ -194,10 +197,10 @@ def test_a_log_that_is_compressed_at_once_loses_nothing(daemon: Daemon) -> None:
         subprocess.run(["gzip", moved], check=True, timeout=60)
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    nothing_lost(daemon, under_load(daemon, once))
+    nothing_lost(daemon, under_load(daemon, once, record_property))
 
 
-def test_a_log_that_is_compressed_in_its_place_loses_nothing(daemon: Daemon) -> None:
+def test_a_log_that_is_compressed_in_its_place_loses_nothing(daemon: Daemon, record_property: Record) -> None:
     names = numbered(daemon)
     packed = daemon.audit_path.with_name("audit.jsonl.gz")
 
@@ -208,7 +211,7 @@ def test_a_log_that_is_compressed_in_its_place_loses_nothing(daemon: Daemon) -> 
         packed.rename(f"{next(names)}.gz")
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    nothing_lost(daemon, under_load(daemon, once))
+    nothing_lost(daemon, under_load(daemon, once, record_property))
 
 
 def kept(daemon: Daemon) -> Iterator[Path]:
@@ -220,7 +223,7 @@ def kept(daemon: Daemon) -> Iterator[Path]:
         yield folder / str(number)
 
 
-def test_a_log_that_is_removed_goes_on_in_a_new_file(daemon: Daemon) -> None:
+def test_a_log_that_is_removed_goes_on_in_a_new_file(daemon: Daemon, record_property: Record) -> None:
     links = kept(daemon)
 
     def once() -> None:
@@ -228,11 +231,11 @@ def test_a_log_that_is_removed_goes_on_in_a_new_file(daemon: Daemon) -> None:
         daemon.audit_path.unlink()
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    load = under_load(daemon, once)
+    load = under_load(daemon, once, record_property)
     nothing_lost(daemon, load, *(daemon.directory / "kept").iterdir())
 
 
-def test_a_log_that_is_replaced_by_an_empty_file_goes_on_in_that(daemon: Daemon) -> None:
+def test_a_log_that_is_replaced_by_an_empty_file_goes_on_in_that(daemon: Daemon, record_property: Record) -> None:
     links = kept(daemon)
     empty = daemon.audit_path.with_name("empty")
 
@@ -242,7 +245,7 @@ def test_a_log_that_is_replaced_by_an_empty_file_goes_on_in_that(daemon: Daemon)
         empty.replace(daemon.audit_path)
         eventually(lambda: daemon.audit_path.stat().st_size > 0, "the daemon writes into it")
 
-    load = under_load(daemon, once)
+    load = under_load(daemon, once, record_property)
     assert daemon.audit_path.stat().st_mode & 0o777 == 0o640
     nothing_lost(daemon, load, *(daemon.directory / "kept").iterdir())
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,9 +75,13 @@ def test_a_taken_unix_socket_is_status_69_and_stays_the_others(new_daemon: New) 
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(daemon.socket_path))
         other.listen()
-        inode = os.stat(daemon.socket_path).st_ino
+        inode = daemon.socket_path.stat().st_ino
         assert "another process listens there" in daemon.refuses(NO_SOCKET)
-        assert os.stat(daemon.socket_path).st_ino == inode
+        assert daemon.socket_path.stat().st_ino == inode
+
+
+def says(daemon: Daemon, words: str) -> bool:
+    return words in daemon.output()
 
 
 @pytest.mark.parametrize("node", [NODE, "elsewhere"])
@@ -87,7 +91,7 @@ def test_a_second_vault_under_the_same_prefix_is_noticed_by_both(
     first = new_daemon(bus=broker.url, prefix=prefix).start().wait_bus()
     second = new_daemon(bus=broker.url, prefix=prefix, config={"bus": {"node": node}}).start().wait_bus()
     for daemon in (first, second):
-        eventually(lambda daemon=daemon: "another daemon speaks on" in daemon.output(), "it is noticed", within=10)
+        eventually(partial(says, daemon, "another daemon speaks on"), "it is noticed", within=10)
         assert daemon.api.get("/healthz").status == 200
     named = [line for line in first.output().splitlines() if "another daemon speaks on" in line]
     assert any(f"{prefix}/checkpoint/{node}" in line for line in named)

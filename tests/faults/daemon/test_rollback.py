@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def daemon(broker: Broker, prefix: str, new_daemon: New) -> Daemon:
 
 
 @pytest.fixture
-def rolled_back(daemon: Daemon, broker: Broker, tmp_path: Path) -> Iterator[Daemon]:
+def rolled_back(daemon: Daemon, broker: Broker, tmp_path: Path) -> Daemon:
     """Not running, both files put back to before three commits; only the broker knows better."""
     daemon.terminate()
     backup = Backup(daemon, tmp_path)

@@ -79,7 +79,9 @@ class FakeService:
         if self.fail is not None:
             raise self.fail
 
-    async def identify(self, claims: Claims) -> Caller:
+    position = "epoch:1"
+
+    async def identify(self, claims: Claims, action: str, name: str | None) -> Caller:
         self.claims.append(claims)
         if claims.client is None:
             raise Problem("missing-client", "Send X-Jarvis-Client.")
