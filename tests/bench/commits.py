@@ -19,7 +19,7 @@ SIZES: Final = (10, 1_000, 10_000)
 ROUNDS: Final = 5
 COMMITS_A_ROUND: Final = 6
 DUE: Final = 10_000
-DUE_IN_MS: Final = 8_000
+DUE_IN_MS: Final = 6_000
 LINE: Final = b"x" * 900
 
 
@@ -44,8 +44,23 @@ def measure(_broker: Broker) -> Iterator[Figure]:
             )
 
 
-def measure_due(broker: Broker) -> Iterator[Figure]:
-    """Yield the time of ten thousand rotations due at one instant, against signing as many lines."""
+def measure_due(_broker: Broker) -> Iterator[Figure]:
+    """Yield the time of ten thousand rotations due at one instant, against signing as many lines.
+
+    On a broker of its own, which saves its database once a second: with autosave_on_changes it writes all retained
+    states after each of them, and only that would be measured.
+    """
+    broker = Broker()
+    configuration = broker.directory / "mosquitto.conf"
+    configuration.write_text(configuration.read_text().replace("autosave_on_changes true", "autosave_on_changes false"))
+    broker.start()
+    try:
+        yield _due(broker)
+    finally:
+        broker.close()
+
+
+def _due(broker: Broker) -> Figure:
     key = Ed25519PrivateKey.generate()
     prefix = "bench/due"
     due_at_ms = time.time_ns() // 1_000_000 + DUE_IN_MS
@@ -66,7 +81,7 @@ def measure_due(broker: Broker) -> Iterator[Figure]:
             in_force = time.time() - due_at_ms / 1000
             published = max(told.line()) + offset - due_at_ms / 1000
     signing = min(timed(lambda: [key.sign(LINE) for _ in range(DUE)], 2))
-    yield Figure(
+    return Figure(
         f"{DUE:,} rotations due at once, of bare signing",
         [in_force / signing],
         f"in force after {in_force:.2f} s, the last event told after {published:.2f} s; signing alone {signing:.2f} s; "

@@ -21,7 +21,7 @@ def claims(client: str | None, bearer: str | None = None) -> Claims:
 
 async def refused(bench: Bench, client: str | None, bearer: str | None = None) -> str:
     with pytest.raises(Problem) as problem:
-        await bench.service.identify(claims(client, bearer))
+        await bench.service.identify(claims(client, bearer), "read", "x")
     return problem.value.slug
 
 
@@ -50,7 +50,7 @@ async def naps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[N
 
 
 async def test_who_is_known_comes_in_and_nothing_is_written_yet(bench: Bench) -> None:
-    caller = await bench.service.identify(claims("admin"))
+    caller = await bench.service.identify(claims("admin"), "read", "x")
     assert (caller.client, caller.auth) == ("admin", "header")
     assert bench.events() == []
 
@@ -88,7 +88,7 @@ async def test_wrong_credentials_are_slowed_down_and_right_ones_from_the_same_ad
     for _ in range(FREE_FAILURES + 3):
         await refused(bench, "nobody")
     assert naps.asked == [0.05, 0.1, 0.2]
-    await bench.service.identify(claims("admin"))
+    await bench.service.identify(claims("admin"), "read", "x")
     assert naps.asked == [0.05, 0.1, 0.2]
 
 
