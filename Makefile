@@ -17,7 +17,7 @@ HAVE_BROKER := $(BUS_URL)$(if $(filter amqtt,$(BROKER)),,$(shell PATH="$$PATH:/u
 RUN_KIND := $(if $(HAVE_BROKER),run,tryout)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format clean tools-for-tests
+.PHONY: help run test test-slow bench lint format clean tools-for-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(VENV)/.ready-dev tools-for-tests ## the whole suite, under five minutes
 # pytest's 5 means that no test is marked slow, which is no failure.
 test-slow: $(VENV)/.ready-dev tools-for-tests ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+bench: $(VENV)/.ready-dev tools-for-tests ## the figures of docs/performance.md, under four minutes (FIGURES="reads rotation")
+	$(BIN)/python -m tests.bench $(FIGURES)
 
 lint: $(VENV)/.ready-dev ## style, types and import contracts
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from secretsd_bus import rfc3339
 
-from secretsd.model import MAX_REASON, Metadata, Previous
+from secretsd.model import MAX_REASON, MAX_SAFE_INTEGER, Metadata, Previous
 from secretsd.vault.document import OwedLine, SecretRecord, Tombstone, VersionRecord
 
 SCHEDULE = "secretsd"
@@ -95,10 +95,10 @@ def tombstone_data(name: str, stone: Tombstone, epoch: str) -> dict[str, Any]:
     }
 
 
-def previous(record: SecretRecord, now_ms: int = 0) -> Previous | None:
-    """Return the newest version that is in grace at `now_ms`, as the wire has it."""
+def previous(record: SecretRecord, now_ms: int = 0, before: int = MAX_SAFE_INTEGER) -> Previous | None:
+    """Return the newest version older than `before` that is in grace at `now_ms`, as the wire has it."""
     for version in record.in_grace:
-        if (version.grace_until or 0) > now_ms:
+        if version.version < before and (version.grace_until or 0) > now_ms:
             return Previous(version=version.version, kid=version.kid, grace_until=rfc3339(version.grace_until or 0))
     return None
 

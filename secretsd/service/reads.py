@@ -12,7 +12,7 @@ from secretsd.audit.reader import LogReader
 from secretsd.auth import Caller
 from secretsd.errors import AuditWriteError, Problem
 from secretsd.model import BusInfo, Changes, Health, SecretAnswer, SecretList
-from secretsd.rotation.announce import metadata
+from secretsd.rotation.announce import metadata, previous
 from secretsd.rotation.generate import public_jwk
 from secretsd.service.answers import Answered, ReadResult, Selector
 from secretsd.service.core import Core
@@ -168,7 +168,8 @@ class Reads:
 
     def _answer(self, document: Document, name: str, version: VersionRecord) -> SecretAnswer:
         record = document.secrets[name]
-        about = metadata(name, record, self._core.clock.now_ms())
+        now_ms = self._core.clock.now_ms()
+        about = metadata(name, record, now_ms)
         value = self._core.vault.open(name, version)
         return SecretAnswer(
             name=name,
@@ -179,7 +180,7 @@ class Reads:
             rotation=about.rotation,
             created_at=rfc3339(version.created_at),
             expires_at=about.expires_at,
-            previous=about.previous,
+            previous=about.previous if version is record.current else previous(record, now_ms, version.version),
             generation=about.generation,
             value=delivered(value, version.encoding),
             encoding=version.encoding,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secretsd import files
 from tests.bench.listener import Listener
-from tests.bench.places import daemon
+from tests.bench.places import daemon, saving_by_the_second
 from tests.bench.report import Figure, milliseconds, percentile, synced_append, timed
 from tests.support.broker import Broker
 from tests.support.daemon import Daemon
@@ -45,19 +46,9 @@ def measure(_broker: Broker) -> Iterator[Figure]:
 
 
 def measure_due(_broker: Broker) -> Iterator[Figure]:
-    """Yield the time of ten thousand rotations due at one instant, against signing as many lines.
-
-    On a broker of its own, which saves its database once a second: with autosave_on_changes it writes all retained
-    states after each of them, and only that would be measured.
-    """
-    broker = Broker()
-    configuration = broker.directory / "mosquitto.conf"
-    configuration.write_text(configuration.read_text().replace("autosave_on_changes true", "autosave_on_changes false"))
-    broker.start()
-    try:
+    """Yield the time of ten thousand rotations due at one instant, against signing as many lines."""
+    with closing(saving_by_the_second().start()) as broker:
         yield _due(broker)
-    finally:
-        broker.close()
 
 
 def _due(broker: Broker) -> Figure:

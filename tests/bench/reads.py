@@ -11,6 +11,7 @@ from tests.bench import load
 from tests.bench.places import daemon
 from tests.bench.report import Figure
 from tests.support.broker import Broker
+from tests.support.http import tcp
 from tests.support.waiting import eventually, free_port
 
 ROUNDS = 6
@@ -31,7 +32,8 @@ def measure(broker: Broker) -> Iterator[Figure]:
         try:
             bare.stdin.write(json.dumps(given).encode())
             bare.stdin.close()
-            eventually(lambda: load.run(port, seconds=0.2), "the bare handler answers")
+            eventually(lambda: tcp(port).get(load.PATH).status == 200, "the bare handler answers")
+            load.run(port, seconds=0.5)
             load.run(served.port, seconds=0.5)
             pairs = [(load.run(port, seconds=SECONDS), load.run(served.port, seconds=SECONDS)) for _ in range(ROUNDS)]
         finally:

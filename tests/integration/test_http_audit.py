@@ -57,6 +57,23 @@ def test_audit_pages_by_sequence_and_limit(daemon: Daemon, api: Api) -> None:
     assert api.get(f"/audit?after={last}&limit=2").body.splitlines(keepends=True) == lines[3:5]
 
 
+def test_a_missing_file_is_told_and_not_skipped() -> None:
+    with Daemon(policy=POLICY) as daemon:
+        rotated = [daemon.audit_path.with_name(f"audit.jsonl.{number}") for number in (2, 1)]
+        for path in rotated:
+            for _ in range(3):
+                daemon.api.get("/secrets")
+            daemon.audit_path.rename(path)
+        daemon.api.get("/secrets")
+        in_the_hole = [json.loads(line)["sequence"] for line in rotated[1].read_bytes().splitlines()]
+        rotated[1].unlink()
+
+        before = daemon.api.get("/audit?after=0").body.splitlines()
+        assert json.loads(before[-1])["sequence"] < max(in_the_hole)
+        after = int(json.loads(before[-1])["sequence"])
+        daemon.api.get(f"/audit?after={after}").refused(410, "history-gone")
+
+
 def test_audit_since_a_time_begins_there(daemon: Daemon, api: Api) -> None:
     api.get("/secrets")
     since = json.loads(daemon.audit_path.read_bytes().splitlines()[-1])["time"]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.daemon import Daemon
-from tests.support.http import Api
+from tests.support.http import Answer, Api
 
 Unique = Callable[..., str]
 
@@ -366,3 +366,22 @@ def test_delete_is_204_and_then_404(api: Api, unique: Unique) -> None:
     assert (answer.status, answer.body) == (204, b"")
     api.get(f"/secret/{name}").refused(404, "not-found")
     api.delete(f"/secret/{name}").refused(404, "not-found")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda api: api.get("/secret/nothing?version=abc"),
+        lambda api: api.get("/secrets?x=1"),
+        lambda api: api.get("/audit?limit=0"),
+        lambda api: api.post("/secret", {"name": "empty", "value": ""}),
+        lambda api: api.post("/rotate", {"names": ["a", "a"]}),
+        lambda api: api.get("/secret/nothing"),
+        lambda api: api.get("/changes?since=other:1"),
+    ],
+    ids=["version", "query", "limit", "value", "names", "absent", "epoch"],
+)
+def test_a_refusal_of_a_proven_client_says_where_the_vault_is(api: Api, ask: Callable[[Api], Answer]) -> None:
+    answer = ask(api)
+    assert 400 <= answer.status < 500
+    assert answer.position == api.get("/secrets").position
