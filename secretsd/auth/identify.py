@@ -24,8 +24,7 @@ class Claims:
     """What a request says and what its connection proves.
 
     `client` is the header as sent; `bearer` the token of "Authorization: Bearer", "" (which never matches)
-    for any other scheme; `peer_uid` the user at the other end; `tls_name` the name that a verified client
-    certificate gives.
+    for any other scheme; `peer_uid` the user at the other end.
     """
 
     client: str | None = field(repr=False)  # a token may have been typed there
@@ -33,7 +32,6 @@ class Claims:
     peer_uid: int | None
     peer: str
     request_id: str
-    tls_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +69,6 @@ def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: in
         auth = _by_token(verdict)
     elif claims.peer_uid is not None and client in policy.uid_owners.get(claims.peer_uid, ()):
         auth = "uid"
-    elif claims.tls_name is not None:
-        auth = _by_certificate(claims.tls_name, client)
     elif not rule.auth:
         auth = "header"
     else:
@@ -120,12 +116,6 @@ def _by_token(verdict: Verdict) -> AuthKind:
     )
 
 
-def _by_certificate(tls_name: str, client: str) -> AuthKind:
-    if hmac.compare_digest(tls_name.encode("utf-8", "surrogatepass"), client.encode("utf-8", "surrogatepass")):
-        return "tls"
-    raise _problem("bad-credential", "The client certificate is another client's; use the one issued to this client.")
-
-
 def _named_by_proof(claims: Claims, policy: Policy, digest: bytes | None, now_ms: int) -> str | None:
     """Return the one client that the proof stands for, None where there is no proof.
 
@@ -139,7 +129,7 @@ def _named_by_proof(claims: Claims, policy: Policy, digest: bytes | None, now_ms
         return _only(valid or owners[:1], "This token")
     if claims.peer_uid is not None and (owners := policy.uid_owners.get(claims.peer_uid, ())):
         return _only(owners, "This user's uid")
-    return claims.tls_name
+    return None
 
 
 def _only(owners: tuple[str, ...], what: str) -> str:

@@ -72,7 +72,7 @@ grace_days = 14
 require_client_id_header = true
 deny_network_remote = true
 rbac_policy_path = {_quoted(setup.policy)}
-# true: refuse to start while a client in the policy has no token, uid or certificate to prove itself with.
+# true: refuse to start while a client in the policy has no token or uid to prove itself with.
 require_client_auth = true
 
 [crypto]

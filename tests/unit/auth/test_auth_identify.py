@@ -162,14 +162,6 @@ def test_the_header_names_the_client_also_where_it_is_not_required() -> None:
     assert refused(replace(NOBODY, client="user", bearer=NEW), require_header=False).slug == "bad-credential"
 
 
-def test_a_client_certificate_proves_the_client_of_its_name_and_no_other() -> None:
-    assert who(replace(NOBODY, client="tokens", tls_name="tokens")).auth == "tls"
-    assert who(replace(NOBODY, client="plain", tls_name="plain")).auth == "tls"
-    assert who(replace(NOBODY, tls_name="user"), require_header=False).auth == "tls"
-    assert who(replace(NOBODY, client="tokens", bearer=NEW, tls_name="plain")).auth == "token"
-    assert refused(replace(NOBODY, client="plain", tls_name="tokens")).slug == "bad-credential"
-
-
 def test_claims_do_not_show_what_was_sent() -> None:
     shown = repr(replace(NOBODY, client="a-token-typed-here", bearer="a-token"))
     assert "a-token" not in shown
