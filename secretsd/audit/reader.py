@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from msgspec import Struct
 from secretsd.audit.logfiles import find_files
 
 _OFFSETS_PER_STEP = 65_536
+_LOOKS = 3
+_LOOK_SECONDS = 0.03
+"""Between two looks at the files where a line seems to be missing: a rotation of hundreds of files is faster."""
 _SEQUENCE_DIGITS = 20
 
 _Key: TypeAlias = tuple[int, int, int]
@@ -62,26 +66,37 @@ class LogReader:
         Each sequence once, in order. `since` is RFC 3339 as the log has it. A file that is moved or removed
         meanwhile is read to its end. Raises OSError.
         """
-        last, looked_again = after, -1
+        last, looks = after, _LOOKS
         while True:
             try:
                 for place, line in self._as_listed(last, since):
-                    if place.number > last + 1 and looked_again != last:
+                    if place.number > last + 1 and looks > 1:
                         raise _Moved  # noqa: TRY301 — handled as the missing file that is the other sign of it
-                    last = place.number
+                    last, looks = place.number, _LOOKS
                     yield place, line
             except (_Moved, FileNotFoundError):
                 # The files were rotated between their listing and their opening; a true gap is there again.
-                if looked_again == last:
+                looks -= 1
+                if looks == 0:
                     raise
-                looked_again = last
+                time.sleep(_LOOK_SECONDS)
             else:
                 return
 
-    def first_sequence(self) -> int | None:
-        """Return the sequence of the oldest line that is still there."""
-        firsts = [first for first, _ in self.by_first()]
-        return min(firsts, default=None)
+    def first_sequence(self, wanted: int = 0) -> int | None:
+        """Return the sequence of the oldest line that is still there.
+
+        Where that is beyond `wanted`, it is looked for again: files that are being rotated can escape a listing.
+        """
+        oldest: int | None = None
+        for look in range(_LOOKS):
+            if look > 0:
+                time.sleep(_LOOK_SECONDS)
+            firsts = [first for first, _ in self.by_first()]
+            oldest = min(firsts if oldest is None else [*firsts, oldest], default=None)
+            if not wanted or (oldest is not None and oldest <= wanted):
+                break
+        return oldest
 
     def _as_listed(self, after: int, since: str) -> Iterator[tuple[Peek, bytes]]:
         last = after

@@ -230,7 +230,7 @@ class Reads:
     def _lines(self, after: int | None, since: str, limit: int, durable: int) -> bytes:
         reader = LogReader(self._core.audit_path)
         if after is not None:
-            first = reader.first_sequence()
+            first = reader.first_sequence(after + 1)
             if first is not None and after + 1 < first:
                 raise Problem(
                     "history-gone",

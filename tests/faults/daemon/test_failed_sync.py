@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -34,7 +35,12 @@ def descriptors(daemon: Daemon, path: Path) -> list[str]:
     """The daemon's descriptors of a file."""
     assert daemon.process is not None
     folder = Path(f"/proc/{daemon.process.pid}/fd")
-    return [entry.name for entry in folder.iterdir() if entry.readlink() == path]
+    found = []
+    for entry in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if entry.readlink() == path:
+                found.append(entry.name)
+    return found
 
 
 def test_after_a_failed_sync_nothing_is_released_and_the_file_is_cut_back(placed: Placed) -> None:
