@@ -13,7 +13,7 @@ DENIALS_BEFORE_PAUSE: Final = 3
 DENIED_MOST: Final = 1024
 """How many refused events are held; beyond them the lane waits, and the log keeps what follows."""
 PAUSE_FIRST_SECONDS: Final = 1.0
-PAUSE_MOST_SECONDS: Final = 60.0
+PAUSE_MOST_SECONDS: Final = 15.0
 
 
 class Line(Struct, frozen=True):

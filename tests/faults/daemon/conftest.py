@@ -49,3 +49,9 @@ def new_daemon() -> Iterator[Callable[..., Daemon]]:
     yield make
     for daemon in made:
         daemon.close()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """Note a measured figure, for `--junitxml` and docs/reliability.md."""
+    return lambda name, value: request.node.user_properties.append((name, value))

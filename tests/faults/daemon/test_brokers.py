@@ -28,6 +28,7 @@ from tests.unit.bus.fakebroker import CONNECT, PUBLISH, SUBSCRIBE, Answer, FakeB
 New = Callable[..., Daemon]
 T = TypeVar("T")
 PUBACK = 4
+Figure = Callable[[str, object], None]
 ACK_SECS = 15
 """How long the daemon waits for an acknowledgement."""
 USERS = {user: secrets.token_urlsafe(12) for user in ("secretsd", "admin")}
@@ -335,7 +336,7 @@ class Record(Relay):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
 def test_no_event_is_lost_by_a_broker_that_is_killed_in_a_stream_of_rotations(
-    own: Broker, prefix: str, new_daemon: New, record_property: Callable[[str, object], None], kills: int
+    own: Broker, prefix: str, new_daemon: New, figure: Figure, kills: int
 ) -> None:
     rng = random.Random(3)
     names = [f"x{number}" for number in range(4)]
@@ -364,4 +365,4 @@ def test_no_event_is_lost_by_a_broker_that_is_killed_in_a_stream_of_rotations(
         # The audit backlog comes behind, and all of it.
         lines = {event.raw for event in daemon.verified_log()[1:]}  # the first connection owes nothing older
         eventually(lambda: lines <= record.audited(prefix), "the whole log is acknowledged", within=60)
-    record_property("rotations", sum(map(len, wanted.values())))
+    figure("rotations", sum(map(len, wanted.values())))

@@ -17,7 +17,7 @@ from tests.support.http import raw_exchange
 from tests.support.waiting import eventually
 
 New = Callable[..., Daemon]
-Record = Callable[[str, object], None]
+Figure = Callable[[str, object], None]
 MIB = 1024
 """In the kernel's KiB."""
 
@@ -81,14 +81,14 @@ def allow_descriptors(count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("say", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["new", "kept alive"])
-def test_ten_thousand_idle_connections_keep_nobody_waiting(daemon: Daemon, record_property: Record, say: bytes) -> None:
+def test_ten_thousand_idle_connections_keep_nobody_waiting(daemon: Daemon, figure: Figure, say: bytes) -> None:
     allow_descriptors(12_000)
     before = resident_kib(daemon)
     with connections(daemon, 10_000, say) as idle:
         waits = [answered_secs(daemon) for _ in range(20)]
         grown = resident_kib(daemon) - before
-        record_property("grown_mib", round(grown / MIB))
-        record_property("median_ms", round(sorted(waits)[10] * 1000, 1))
+        figure("grown_mib", round(grown / MIB))
+        figure("median_ms", round(sorted(waits)[10] * 1000, 1))
         assert sorted(waits)[10] < 0.5
         assert grown < 400 * MIB
         if not say:
@@ -125,14 +125,14 @@ def long_log(daemon: Daemon) -> Daemon:
 AUDIT = b"GET /audit?limit=10000 HTTP/1.1\r\nHost: localhost\r\nX-Jarvis-Client: admin\r\n\r\n"
 
 
-def test_readers_that_never_read_keep_nobody_waiting(long_log: Daemon, record_property: Record) -> None:
+def test_readers_that_never_read_keep_nobody_waiting(long_log: Daemon, figure: Figure) -> None:
     before = resident_kib(long_log)
     with connections(long_log, 20, AUDIT):
         waits = [answered_secs(long_log) for _ in range(50)]
         assert sorted(waits)[25] < 0.5
         # At worst each holds its answer of 6 MB, and what is made from it on its way out.
         grown = resident_kib(long_log) - before
-        record_property("grown_mib", round(grown / MIB))
+        figure("grown_mib", round(grown / MIB))
         assert grown < 20 * 20 * MIB
     assert answered_secs(long_log) < 5
 

@@ -19,7 +19,7 @@ from tests.support.shims import AVAILABLE, FailingSync
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="no gcc to compile the failing fdatasync with")
 
 Placed = tuple[Daemon, FailingSync]
-Record = Callable[[str, object], None]
+Figure = Callable[[str, object], None]
 LOG, VAULT, VAULT_FOLDER = "/audit.jsonl", "/vault.json.new", "/secrets"
 
 
@@ -81,7 +81,7 @@ def test_a_log_that_was_rotated_while_it_failed_is_cut_back_too(placed: Placed) 
     events_of([rotated, daemon.audit_path], daemon.keyring())
 
 
-def test_every_value_released_around_failed_syncs_is_in_the_log(placed: Placed, record_property: Record) -> None:
+def test_every_value_released_around_failed_syncs_is_in_the_log(placed: Placed, figure: Figure) -> None:
     daemon, sync = placed
     with Load(daemon, "x", clients=4) as load:
         for _ in range(20):
@@ -89,7 +89,7 @@ def test_every_value_released_around_failed_syncs_is_in_the_log(placed: Placed, 
             load.wait_refused()
             sync.heal()
             load.wait_released(20)
-    record_property("released", len(load.released))
+    figure("released", len(load.released))
     logged = {event.data.get("request_id") for event in events_of([daemon.audit_path], daemon.keyring())}
     assert set(load.released) <= logged
 

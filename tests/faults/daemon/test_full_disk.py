@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))
 
 New = Callable[..., Daemon]
 Placed = tuple[Daemon, SmallDisk]
-Record = Callable[[str, object], None]
+Figure = Callable[[str, object], None]
 DISK_KIB = 8192
 
 
@@ -85,7 +85,7 @@ def test_a_full_log_goes_on_by_itself_when_there_is_room_again(small_audit: Plac
     daemon.verified_log()
 
 
-def test_every_value_released_around_full_disks_is_in_the_log(small_audit: Placed, record_property: Record) -> None:
+def test_every_value_released_around_full_disks_is_in_the_log(small_audit: Placed, figure: Figure) -> None:
     daemon, disk = small_audit
     with Load(daemon, "x", clients=4) as load:
         for _ in range(10):
@@ -93,7 +93,7 @@ def test_every_value_released_around_full_disks_is_in_the_log(small_audit: Place
             load.wait_refused()
             disk.free()
             load.wait_released(20)
-    record_property("released", len(load.released))
+    figure("released", len(load.released))
     logged = {event.data.get("request_id") for event in events_of([daemon.audit_path], daemon.keyring())}
     assert len(load.released) > 200
     assert set(load.released) <= logged

@@ -38,7 +38,7 @@ ENTRY = """{path} {{
 }}
 """
 Once = Callable[[], None]
-Record = Callable[[str, object], None]
+Figure = Callable[[str, object], None]
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def rotations(daemon: Daemon, ends: threading.Event) -> None:
     connection.close()
 
 
-def under_load(daemon: Daemon, once: Once, record: Record) -> Load:
+def under_load(daemon: Daemon, once: Once, figure: Figure) -> Load:
     """Do it so many times while eight clients read and the secret rotates; return what they were answered."""
     ends = threading.Event()
     rotating = threading.Thread(target=rotations, args=(daemon, ends))
@@ -109,7 +109,7 @@ def under_load(daemon: Daemon, once: Once, record: Record) -> Load:
     finally:
         ends.set()
         rotating.join()
-    record("released", len(load.released))
+    figure("released", len(load.released))
     assert load.odd == []
     assert set(load.statuses) == {200}
     return load
@@ -153,9 +153,9 @@ def logrotate(daemon: Daemon) -> Once:
 
 
 @pytest.mark.timeout(300)
-def test_logrotate_with_the_old_entry_loses_nothing(daemon: Daemon, logrotate: Once, record_property: Record) -> None:
+def test_logrotate_with_the_old_entry_loses_nothing(daemon: Daemon, logrotate: Once, figure: Figure) -> None:
     with Pages(daemon) as pages:
-        load = under_load(daemon, logrotate, record_property)
+        load = under_load(daemon, logrotate, figure)
         eventually(lambda: pages.passes or pages.failure, "the audit was read through meanwhile")
     assert pages.failure is None
     assert len(list(daemon.audit_path.parent.glob("*.gz"))) >= TIMES
@@ -167,17 +167,17 @@ def numbered(daemon: Daemon) -> Iterator[Path]:
     return (daemon.audit_path.with_name(f"audit.jsonl.{number}") for number in itertools.count(1))
 
 
-def test_a_log_that_is_moved_away_loses_nothing(daemon: Daemon, record_property: Record) -> None:
+def test_a_log_that_is_moved_away_loses_nothing(daemon: Daemon, figure: Figure) -> None:
     names = numbered(daemon)
 
     def once() -> None:
         daemon.audit_path.rename(next(names))
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    nothing_lost(daemon, under_load(daemon, once, record_property))
+    nothing_lost(daemon, under_load(daemon, once, figure))
 
 
-def test_a_log_that_is_moved_away_before_sighup_loses_nothing(daemon: Daemon, record_property: Record) -> None:
+def test_a_log_that_is_moved_away_before_sighup_loses_nothing(daemon: Daemon, figure: Figure) -> None:
     names = numbered(daemon)
 
     def once() -> None:
@@ -185,10 +185,10 @@ def test_a_log_that_is_moved_away_before_sighup_loses_nothing(daemon: Daemon, re
         daemon.signal(signal.SIGHUP)
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    nothing_lost(daemon, under_load(daemon, once, record_property))
+    nothing_lost(daemon, under_load(daemon, once, figure))
 
 
-def test_a_log_that_is_compressed_at_once_loses_nothing(daemon: Daemon, record_property: Record) -> None:
+def test_a_log_that_is_compressed_at_once_loses_nothing(daemon: Daemon, figure: Figure) -> None:
     names = numbered(daemon)
 
     def once() -> None:
@@ -197,10 +197,10 @@ def test_a_log_that_is_compressed_at_once_loses_nothing(daemon: Daemon, record_p
         subprocess.run(["gzip", moved], check=True, timeout=60)
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    nothing_lost(daemon, under_load(daemon, once, record_property))
+    nothing_lost(daemon, under_load(daemon, once, figure))
 
 
-def test_a_log_that_is_compressed_in_its_place_loses_nothing(daemon: Daemon, record_property: Record) -> None:
+def test_a_log_that_is_compressed_in_its_place_loses_nothing(daemon: Daemon, figure: Figure) -> None:
     names = numbered(daemon)
     packed = daemon.audit_path.with_name("audit.jsonl.gz")
 
@@ -211,7 +211,7 @@ def test_a_log_that_is_compressed_in_its_place_loses_nothing(daemon: Daemon, rec
         packed.rename(f"{next(names)}.gz")
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    nothing_lost(daemon, under_load(daemon, once, record_property))
+    nothing_lost(daemon, under_load(daemon, once, figure))
 
 
 def kept(daemon: Daemon) -> Iterator[Path]:
@@ -223,7 +223,7 @@ def kept(daemon: Daemon) -> Iterator[Path]:
         yield folder / str(number)
 
 
-def test_a_log_that_is_removed_goes_on_in_a_new_file(daemon: Daemon, record_property: Record) -> None:
+def test_a_log_that_is_removed_goes_on_in_a_new_file(daemon: Daemon, figure: Figure) -> None:
     links = kept(daemon)
 
     def once() -> None:
@@ -231,11 +231,11 @@ def test_a_log_that_is_removed_goes_on_in_a_new_file(daemon: Daemon, record_prop
         daemon.audit_path.unlink()
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    load = under_load(daemon, once, record_property)
+    load = under_load(daemon, once, figure)
     nothing_lost(daemon, load, *(daemon.directory / "kept").iterdir())
 
 
-def test_a_log_that_is_replaced_by_an_empty_file_goes_on_in_that(daemon: Daemon, record_property: Record) -> None:
+def test_a_log_that_is_replaced_by_an_empty_file_goes_on_in_that(daemon: Daemon, figure: Figure) -> None:
     links = kept(daemon)
     empty = daemon.audit_path.with_name("empty")
 
@@ -245,7 +245,7 @@ def test_a_log_that_is_replaced_by_an_empty_file_goes_on_in_that(daemon: Daemon,
         empty.replace(daemon.audit_path)
         eventually(lambda: daemon.audit_path.stat().st_size > 0, "the daemon writes into it")
 
-    load = under_load(daemon, once, record_property)
+    load = under_load(daemon, once, figure)
     assert daemon.audit_path.stat().st_mode & 0o777 == 0o640
     nothing_lost(daemon, load, *(daemon.directory / "kept").iterdir())
 

@@ -35,7 +35,12 @@ async def test_what_a_job_raises_its_caller_gets_and_the_next_job_is_done(worker
 
 async def test_a_job_whose_caller_has_gone_is_done_all_the_same(worker: Worker) -> None:
     go, done = threading.Event(), threading.Event()
-    held = worker.do(lambda: (go.wait(10), done.set()) and None)
+
+    def job() -> None:
+        assert go.wait(10)
+        done.set()
+
+    held = worker.do(job)
     held.cancel()
     go.set()
     await worker.do(lambda: None)

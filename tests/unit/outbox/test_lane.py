@@ -116,7 +116,7 @@ def test_refusals_in_a_row_pause_the_lane_longer_and_longer_and_one_event_at_a_t
         now += pauses[-1]
         [asked] = taken(one, now)
         one.deny(asked, now)
-    assert pauses == [1, 2, 4, 8, 16, 32, PAUSE_MOST_SECONDS, PAUSE_MOST_SECONDS, PAUSE_MOST_SECONDS]
+    assert pauses == [1, 2, 4, 8, *[PAUSE_MOST_SECONDS] * 5]
 
 
 def test_an_accepted_event_ends_the_trouble() -> None:
