@@ -5,14 +5,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from secretsd.model import NEVER_MS
 from secretsd.rotation.transitions import warnings
 from secretsd.vault.document import SecretRecord, VersionRecord
-
-DUE_MOST: Final = 500
-"""How many changes the schedule makes in one commit: each takes some 50 µs in which nobody is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +77,10 @@ class Agenda:
             heapq.heappop(self._queue)
         return NEVER_MS
 
-    def due(self, now_ms: int, most: int = DUE_MOST) -> Iterator[tuple[str, SecretRecord, Due]]:
-        """Yield `most` records that something is due for, earliest first, each once; they stay until they change."""
+    def due(self, now_ms: int) -> Iterator[tuple[str, SecretRecord, Due]]:
+        """Yield the records that something is due for, earliest first, each once; they stay until they change."""
         names: dict[str, None] = {}
-        while len(names) < most and self.next_instant() <= now_ms:
+        while self.next_instant() <= now_ms:
             names.setdefault(heapq.heappop(self._queue)[1])
         for name in names:
             record = self._records[name]

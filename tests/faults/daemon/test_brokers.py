@@ -127,7 +127,12 @@ def silent_to(*kinds: int) -> Answer:
 
 
 @pytest.mark.parametrize(
-    "kinds", [(PUBLISH,), (SUBSCRIBE,), (PUBLISH, SUBSCRIBE)], ids=["publish", "subscribe", "both"]
+    "kinds",
+    [
+        pytest.param((PUBLISH,), id="publish"),
+        pytest.param((SUBSCRIBE,), id="subscribe", marks=pytest.mark.slow),
+        pytest.param((PUBLISH, SUBSCRIBE), id="both", marks=pytest.mark.slow),
+    ],
 )
 def test_a_broker_that_never_acknowledges_is_left_and_asked_again(
     prefix: str, new_daemon: New, kinds: tuple[int, ...]

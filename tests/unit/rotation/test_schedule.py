@@ -82,17 +82,6 @@ def test_what_was_not_carried_out_stays_due() -> None:
         assert agenda.next_instant() == START_MS + 10
 
 
-def test_what_is_due_at_once_comes_in_portions_and_none_is_forgotten() -> None:
-    records = {f"n{number}": record(rotation="auto", rotation_ms=10) for number in range(7)}
-    agenda = Agenda(records)
-    seen: list[str] = []
-    for _ in range(3):
-        portion = [name for name, *_ in agenda.due(START_MS + 10, 3)]
-        seen += portion
-        agenda.update(portion, {name: record(rotation="auto", rotation_ms=1000) for name in portion})
-    assert sorted(seen) == sorted(records)
-
-
 def test_an_agenda_without_anything_to_do_waits_for_ever() -> None:
     assert Agenda({}).next_instant() == NEVER_MS
     assert Agenda({"a": record(rotation_ms=None)}).next_instant() == NEVER_MS
