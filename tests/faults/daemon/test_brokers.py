@@ -147,6 +147,7 @@ def test_a_broker_that_never_acknowledges_is_left_and_asked_again(
         assert daemon.api.get("/healthz").status == 200
 
 
+@pytest.mark.slow
 def test_a_broker_that_falls_silent_with_a_full_window_is_left_and_told_all_again(prefix: str, new_daemon: New) -> None:
     silent = threading.Event()
 

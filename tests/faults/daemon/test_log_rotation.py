@@ -200,6 +200,7 @@ def test_a_log_that_is_compressed_at_once_loses_nothing(daemon: Daemon, figure: 
     nothing_lost(daemon, under_load(daemon, once, figure))
 
 
+@pytest.mark.slow
 def test_a_log_that_is_compressed_in_its_place_loses_nothing(daemon: Daemon, figure: Figure) -> None:
     names = numbered(daemon)
     packed = daemon.audit_path.with_name("audit.jsonl.gz")

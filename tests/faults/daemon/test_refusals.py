@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.support.daemon import Daemon
 from tests.support.waiting import eventually
 
@@ -32,6 +34,7 @@ def counted(daemon: Daemon, kind: str) -> int:
     return sum(line["data"]["count"] for line in daemon.events(kind))
 
 
+@pytest.mark.slow
 def test_five_hundred_wrong_tokens_are_few_lines_and_slow_answers(new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon(policy=POLICY).start()
     daemon.api.create("x", "v")
