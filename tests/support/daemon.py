@@ -244,7 +244,7 @@ class Daemon:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the audit log's lines as plain JSON, unverified."""
-        return [json.loads(line) for line in self.audit_path.read_bytes().splitlines()]
+        return [json.loads(line) for line in self.audit_path.read_bytes().rpartition(b"\n")[0].splitlines()]
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Return the audit lines of one type (after `jarvis.secretsd.`)."""
