@@ -17,7 +17,7 @@ HAVE_BROKER := $(BUS_URL)$(if $(filter amqtt,$(BROKER)),,$(shell PATH="$$PATH:/u
 RUN_KIND := $(if $(HAVE_BROKER),run,tryout)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow bench lint format clean tools-for-tests
+.PHONY: help run test test-slow test-deploy bench lint format clean tools-for-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +26,14 @@ run: $(VENV)/.ready-$(RUN_KIND) ## try it: daemon, broker and a live client; Ctr
 	@exec $(BIN)/python -m demo
 
 test: $(VENV)/.ready-dev tools-for-tests ## the whole suite, under five minutes
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not deploy" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-# pytest's 5 means that no test is marked slow, which is no failure.
+# pytest's 5 means that no test is marked so, which is no failure.
 test-slow: $(VENV)/.ready-dev tools-for-tests ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m "slow and not deploy" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+test-deploy: $(VENV)/.ready-dev tools-for-tests ## containers, systemd and the installer, for real (Docker and root)
+	$(BIN)/python -m pytest -m deploy $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 bench: $(VENV)/.ready-dev tools-for-tests ## the figures of docs/performance.md, under four minutes (FIGURES="reads rotation")
 	$(BIN)/python -m tests.bench $(FIGURES)

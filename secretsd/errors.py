@@ -11,6 +11,7 @@
     ├── AuditWriteError         a batch of lines could not be made durable
     ├── VaultWriteError         a commit could not be written
     ├── SealError               a ciphertext does not open
+    ├── AgeError                a file sealed to people can't be made or opened
     └── Problem                 an answer of RFC 9457: slug, status, what to do
 
 Messages say what to do next and never hold a value, a token or a name that the policy or the vault
@@ -81,6 +82,10 @@ class VaultWriteError(SecretsdError):
 
 class SealError(SecretsdError):
     """A ciphertext doesn't open: another key, or it was altered or moved."""
+
+
+class AgeError(SecretsdError):
+    """A file in age's format can't be made or opened: no recipient, another key, damaged."""
 
 
 class Problem(SecretsdError):

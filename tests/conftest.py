@@ -1,4 +1,4 @@
-"""What holds for all tests: the slow ones run only where `-m` asks for them."""
+"""What holds for all tests: the slow ones, and those that deploy, run only where `-m` asks for them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests marked `slow` out of an everyday run."""
-    if "slow" in config.getoption("-m"):
-        return
-    skip = pytest.mark.skip(reason="slow: run with `-m slow`")
-    for item in items:
-        if item.get_closest_marker("slow") is not None:
-            item.add_marker(skip)
+    """Leave tests marked `slow` or `deploy` out of an everyday run."""
+    for marker in {"slow", "deploy"} - set(config.getoption("-m").split()):
+        skip = pytest.mark.skip(reason=f"{marker}: run with `-m {marker}`")
+        for item in items:
+            if item.get_closest_marker(marker) is not None:
+                item.add_marker(skip)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
