@@ -99,7 +99,7 @@ async def _remembered_by_broker(config: Config, key: SigningKey, log_id: str) ->
     if not config.bus.enabled:
         return ()
     topics = Topics(config.bus.topic_prefix)
-    witness = Witness(topics, config.bus.node, key.public, log_id)
+    witness = Witness(topics, key.public, log_id)
     arrived: asyncio.Queue[Message] = asyncio.Queue()
     try:
         async with asyncio.timeout(BROKER_SECONDS):

@@ -13,6 +13,7 @@ from secretsd.config import Config
 from secretsd.crypto import masterkey
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import StartupError, VaultError
+from secretsd.outbox import cursor
 from secretsd.vault.vault import Vault, empty_document, new_id
 
 KEY_NAME: Final = "audit.sign.key"
@@ -30,7 +31,7 @@ class StateFiles:
         self.sign_key = self.audit.with_name(KEY_NAME)
         self.sign_pub = self.audit.with_name(PUBLIC_NAME)
         self.mark = self.vault.with_name(self.vault.name + _MARK_SUFFIX)
-        self.cursor = self.vault.with_name(self.vault.name + ".bus")
+        self.cursor = self.vault.with_name(self.vault.name + cursor.SUFFIX)
         self.lock = self.vault.with_name(self.vault.name + ".lock")
 
     def present(self) -> dict[Path, bool]:
@@ -96,6 +97,7 @@ def create_state(config: Config, passphrase: Sensitive | bytes | None) -> None:
         if not state.vault.exists():
             master = masterkey.decode(state.master_key.read_bytes(), state.master_key, passphrase)
             document = empty_document(log_id=new_id(), head=ZERO_HASH, policy_sha256=sha256)
+            cursor.begin(state.cursor, document.audit.log_id)
             vault = Vault(state.vault, master, document)
             vault.write(vault.encode(document))
         state.mark.unlink()

@@ -16,7 +16,8 @@ SUFFIX: Final = ".bus"
 class Cursor(Struct, frozen=True):
     """`changes` and `audit` are the sequences up to which everything owed in a lane is acknowledged.
 
-    None: no broker was ever reached, and the first one is owed nothing older. `session` counts connections.
+    None: no broker was ever reached, and the first one is owed nothing older. `session` counts connections; after a
+    loss of the file it goes on from the time in seconds, which no count of connections ever reaches.
     """
 
     log_id: str
@@ -26,18 +27,32 @@ class Cursor(Struct, frozen=True):
     format: Literal[1] = 1
 
 
-def load(path: Path, log_id: str) -> Cursor:
-    """Return the cursor in `path`; a fresh one when there is none, or it is of another log.
+def load(path: Path, log_id: str, now_ms: int) -> Cursor:
+    """Return the cursor in `path`.
 
-    Where it can't be read all of the log is owed, as far as `replay_max` lets it be.
+    It is made with the vault (`begin`), so one that is missing was lost, as one that can't be read: all of the log is
+    owed, as far as `replay_max` lets it be. So is all of another log, which follows one that was lost.
     """
+    found = _read(path)
+    if found is None:
+        return Cursor(log_id, session=now_ms // 1000, changes=0, audit=0)
+    if found.log_id != log_id:
+        owed = None if found.changes is None else 0
+        return Cursor(log_id, session=found.session, changes=owed, audit=owed)
+    return found
+
+
+def begin(path: Path, log_id: str) -> None:
+    """Write the cursor of a new vault; a session number of an older one there is not used again. Raises OSError."""
+    found = _read(path)
+    save(path, Cursor(log_id, session=0 if found is None else found.session))
+
+
+def _read(path: Path) -> Cursor | None:
     try:
-        cursor = msgspec.json.decode(path.read_bytes(), type=Cursor)
-    except FileNotFoundError:
-        return Cursor(log_id)
+        return msgspec.json.decode(path.read_bytes(), type=Cursor)
     except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
-        return Cursor(log_id, changes=0, audit=0)
-    return cursor if cursor.log_id == log_id else Cursor(log_id, session=cursor.session)
+        return None
 
 
 def save(path: Path, cursor: Cursor) -> None:

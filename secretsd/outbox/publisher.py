@@ -36,7 +36,7 @@ from secretsd.outbox import cursor as cursors
 from secretsd.outbox.feed import audit_topic, changes_topic, first_after
 from secretsd.outbox.lane import Lane, Line
 from secretsd.outbox.retained import RetainedQueue
-from secretsd.outbox.session import Owing, RolledBack, Session, Standing, status
+from secretsd.outbox.session import Owing, RolledBack, Session, SessionTaken, Standing, status
 from secretsd.outbox.witness import Witness
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Publisher:
         self._metrics = metrics
         self._reader = LogReader(audit_path)
         self._cursor_path = cursor_path
-        self._cursor = cursors.load(cursor_path, audit.log_id)
+        self._cursor = cursors.load(cursor_path, audit.log_id, clock.now_ms())
         self._saved = self._cursor
         self._saving: asyncio.Task[None] | None = None
         self._saved_at = 0.0
@@ -147,6 +147,9 @@ class Publisher:
             except RolledBack as error:
                 self._standing.rolled_back(str(error))
                 return
+            except SessionTaken as error:
+                self._cursor = replace(self._cursor, session=error.session)
+                trouble = str(error)
             except BusRejected as error:
                 self._connection = "denied"
                 trouble = f"the broker refuses us: {error}"
@@ -168,7 +171,7 @@ class Publisher:
         self._cursor = replace(self._cursor, session=self._cursor.session + 1)
         await self._save()
         sealer = Unchained(log_id=self._audit.log_id, node=self._bus.node, key=self._key, session=self.session)
-        witness = Witness(self._topics, self._bus.node, self._key.public, self._audit.log_id)
+        witness = Witness(self._topics, self._key.public, self._audit.log_id)
         arrived: asyncio.Queue[Message] = asyncio.Queue()
         try:
             link = await Link.connect(

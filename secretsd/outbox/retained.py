@@ -41,8 +41,6 @@ class RetainedQueue:
         self._changed.clear()
         self._repeated.clear()
         self.checkpoint_due = self.checkpoint_overdue = False
-        self.checkpoint_overdue = False
-        """Whether its interval is over: then it goes before everything, or clients think the broker silent."""
 
     @staticmethod
     def _take(names: dict[str, None]) -> str | None:

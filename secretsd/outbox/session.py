@@ -22,7 +22,7 @@ from secretsd.outbox.feed import head_at, read_lines
 from secretsd.outbox.lane import Lane
 from secretsd.outbox.pace import Pace
 from secretsd.outbox.retained import RetainedQueue
-from secretsd.outbox.witness import Position, Witness, another_log, known_line, older_than
+from secretsd.outbox.witness import Position, Witness, another_log, known_line, older_than, session_of
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,14 @@ KEYS_TYPE: Final = "application/jwk-set+json"
 
 class RolledBack(Exception):
     """The broker remembers a newer vault than this one: nothing must be published over that."""
+
+
+class SessionTaken(Exception):
+    """The broker remembers a connection of ours with this number or a later one: it must not be used twice."""
+
+    def __init__(self, session: int) -> None:
+        super().__init__(f"the broker remembers our session {session}; ours goes on from there")
+        self.session = session
 
 
 class Standing(Protocol):
@@ -117,29 +125,34 @@ class Session:
 
         Retained messages come after the subscription and before the echo of what is published then; so when our own
         status comes back, everything retained has been seen. A broker that doesn't let us read is no witness.
-        Raises RolledBack, BusLost.
+        Raises RolledBack, SessionTaken, BusLost.
         """
         try:
             async with asyncio.timeout(ACK_SECONDS):
                 with contextlib.suppress(BusDenied):
                     await self._link.subscribe(witness.filters)
-                await asyncio.wait([self._say_online()])
+                online = status(self._sealer, "online", self._clock)
+                await asyncio.wait([self._say_online(online)])
         except TimeoutError:
             raise BusLost(f"the broker accepts us and acknowledges nothing for {ACK_SECONDS:.0f} s") from None
         remembered: Mapping[str, Any] | None = None
+        newest = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ECHO_SECONDS):
                 while not self._link.closed.done():
                     message = await arrived.get()
+                    if message.payload == online.raw:
+                        break
                     event = witness.own(message.topic, message.payload)
                     if event is None:
                         continue
+                    newest = max(newest, session_of(event))
                     if message.topic == self._topics.checkpoint(self._bus.node):
                         remembered = event.data
-                    if witness.is_own_echo(event, self._sealer.session):
-                        break
         if remembered is not None:
             await self._confront(remembered)
+        if newest >= self._sealer.session:
+            raise SessionTaken(newest)
         self._say_keys()
         self._owing.retained.checkpoint_due = True
 
@@ -240,8 +253,7 @@ class Session:
         self._retain(self._topics.checkpoint(self._bus.node), event.raw, "the checkpoint")
         return True
 
-    def _say_online(self) -> asyncio.Future[None]:
-        online = status(self._sealer, "online", self._clock)
+    def _say_online(self, online: Event) -> asyncio.Future[None]:
         return self._retain(self._topics.status(self._bus.node), online.raw, "the status")
 
     def _say_keys(self) -> None:
@@ -309,7 +321,7 @@ class Session:
             await asyncio.sleep(self._bus.checkpoint_secs)
             if self.refused:
                 self.refused = False
-                self._say_online()
+                self._say_online(status(self._sealer, "online", self._clock))
                 self._say_keys()
                 self._owing.retained.repeat(self._standing.names())
             self._owing.retained.checkpoint_overdue = True

@@ -28,9 +28,8 @@ class Position:
 class Witness:
     """Looks at what arrives on the status and checkpoint topics under the prefix."""
 
-    def __init__(self, topics: Topics, node: str, key: VerifyKey, log_id: str) -> None:
+    def __init__(self, topics: Topics, key: VerifyKey, log_id: str) -> None:
         self._topics = topics
-        self._node = node
         self._log_id = log_id
         self._verifier = Verifier(topics, KeyRing([key]))
         self.foreign: set[str] = set()
@@ -59,14 +58,11 @@ class Witness:
         if len(self.foreign) < FOREIGN_MOST:
             self.foreign.add(topic)
 
-    def is_own_echo(self, event: Event, session: int) -> bool:
-        """Tell whether the message is the status that was published on this connection."""
-        return (
-            event.type == "daemon.status"
-            and event.source.endswith(f"/{self._node}")
-            and event.data.get("session") == session
-            and event.data.get("state") == "online"
-        )
+
+def session_of(event: Event) -> int:
+    """Return the session that a message of this daemon names, 0 for none."""
+    session = event.data.get("session")
+    return session if isinstance(session, int) else 0
 
 
 def older_than(position: Position, checkpoint: Mapping[str, Any]) -> str | None:

@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 from secretsd_bus import SigningKey, Topics, Unchained
 
-from secretsd.outbox.witness import FOREIGN_MOST, KnownLine, Position, Witness, another_log, known_line, older_than
+from secretsd.outbox.witness import (
+    FOREIGN_MOST,
+    KnownLine,
+    Position,
+    Witness,
+    another_log,
+    known_line,
+    older_than,
+    session_of,
+)
 from tests.vectors.event_vectors import key
 
 KEY, OTHER = key(1), key(2)
@@ -24,7 +33,7 @@ def status(by: Unchained, **data: Any) -> bytes:
 
 @pytest.fixture
 def witness() -> Witness:
-    return Witness(TOPICS, "pi", KEY.public, "log")
+    return Witness(TOPICS, KEY.public, "log")
 
 
 def checkpoint(**changes: Any) -> dict[str, Any]:
@@ -75,17 +84,14 @@ def test_invented_topics_do_not_fill_the_memory(witness: Witness) -> None:
 def test_what_this_daemon_said_at_any_time_is_its_own(witness: Witness) -> None:
     event = witness.own(TOPICS.status("pi"), status(sealer(session=1), session=1))
     assert event is not None
-    assert not witness.is_own_echo(event, 3)
+    assert session_of(event) == 1
     assert witness.foreign == set()
 
 
-def test_the_echo_of_this_connection_is_told_apart(witness: Witness) -> None:
-    event = witness.own(TOPICS.status("pi"), status(sealer()))
-    assert event is not None
-    assert witness.is_own_echo(event, 3)
-    offline = witness.own(TOPICS.status("pi"), status(sealer(), state="offline"))
-    assert offline is not None
-    assert not witness.is_own_echo(offline, 3)
+@pytest.mark.parametrize("session", [None, "7", [7]])
+def test_a_message_that_names_no_session_says_nothing_of_one(witness: Witness, session: object) -> None:
+    event = witness.own(TOPICS.status("pi"), status(sealer(), session=session))
+    assert event is None or session_of(event) == 0
 
 
 @pytest.mark.parametrize(
