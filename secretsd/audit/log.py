@@ -59,6 +59,10 @@ class AuditLog:
         self._signed = 0
         self.sequence = chain.sequence
         self.head = chain.head
+        self.told = chain.sequence
+        """The sequence up to which lines may be told of: none of a commit that isn't in force yet."""
+        self._held = False
+        self._untold: list[Event] = []
         self._kept: list[Event] = []
         """Events of a failed batch that have their place in the chain all the same (AuditWriteError.kept)."""
         self.failure: str | None = None
@@ -127,10 +131,7 @@ class AuditLog:
                 self._kept += new
             else:
                 self._chain = before
-            if self.failure is None:
-                log.error("%s; nothing is released until it can be written again", error)  # noqa: TRY400
-            self.failure = str(error)
-            self._metrics.audit_failures.inc()
+            self._failed(error)
             for waiting, _ in signed:
                 if not waiting.done.done():
                     waiting.done.set_exception(AuditWriteError(str(error), kept=error.kept))
@@ -144,7 +145,30 @@ class AuditLog:
         for waiting, events in signed:
             if not waiting.done.done():
                 waiting.done.set_result(events)
-        self.on_durable(durable)
+        self._untold += durable
+        if not self._held:
+            self._tell()
+
+    def hold(self) -> None:
+        """Keep what becomes durable to ourselves until `release`: the lines of a commit are told of as a whole."""
+        self._held = True
+
+    def release(self) -> None:
+        """Tell of what became durable since `hold`."""
+        self._held = False
+        if self._untold:
+            self._tell()
+
+    def _tell(self) -> None:
+        events, self._untold = self._untold, []
+        self.told = self.sequence
+        self.on_durable(events)
+
+    def _failed(self, error: AuditWriteError) -> None:
+        if self.failure is None:
+            log.error("%s; nothing is released until it can be written again", error)
+        self.failure = str(error)
+        self._metrics.audit_failures.inc()
 
     async def _sign(self, waiting: _Waiting) -> list[Event] | None:
         """Return the entries as events in the chain; None when one can't be worded, which only its caller learns."""

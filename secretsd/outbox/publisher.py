@@ -103,7 +103,7 @@ class Publisher:
     def owed(self, lane: Literal["changes", "audit"]) -> float:
         """Return how many events wait for their acknowledgement; for what is still to be read it is an estimate."""
         chosen = self._owing.changes if lane == "changes" else self._owing.audit
-        behind = self._audit.sequence - chosen.seen if lane == "audit" else 0
+        behind = self._audit.told - chosen.seen if lane == "audit" else 0
         return chosen.waiting + max(0, behind)
 
     def start(self) -> None:
@@ -213,7 +213,7 @@ class Publisher:
 
     async def _take_up(self) -> None:
         """Put the lanes where the last acknowledgement left them, and note all states as due."""
-        now = self._audit.sequence
+        now = self._audit.told
         changes, audit = self._cursor.changes, self._cursor.audit
         starts = (now if changes is None else min(changes, now), now if audit is None else min(audit, now))
         oldest = await self._give_up_before(min(starts))
@@ -227,13 +227,13 @@ class Publisher:
 
     async def _give_up_before(self, after: int) -> int:
         """Return the sequence after which owed events are published; name what comes before in an `audit.gap`."""
-        if after >= self._audit.sequence:
+        if after >= self._audit.told:
             return after
         since = ""
         if self._bus.replay_max_ms is not None:
             since = rfc3339(max(0, self._clock.now_ms() - self._bus.replay_max_ms))
         first = await asyncio.to_thread(first_after, self._reader, after, since)
-        first = self._audit.sequence + 1 if first is None else first
+        first = self._audit.told + 1 if first is None else first
         if first == after + 1:
             return after
         gap = {"first": after + 1, "last": first - 1, "reason": "older than replay_max, or no longer in the log"}
@@ -287,7 +287,7 @@ class Publisher:
         self._saved = cursor
 
     def _settled(self) -> bool:
-        lanes_done = all(lane.waiting == 0 and lane.seen >= self._audit.sequence for lane in self._owing.lanes)
+        lanes_done = all(lane.waiting == 0 and lane.seen >= self._audit.told for lane in self._owing.lanes)
         return lanes_done and not self._owing.retained.checkpoint_due
 
     def _now(self) -> float:

@@ -195,7 +195,7 @@ class Session:
         that are merely repeated, and the audit behind everything.
         """
         owing = self._owing
-        changes_read = owing.changes.seen >= self._audit.sequence or not owing.changes.wants_lines
+        changes_read = owing.changes.seen >= self._audit.told or not owing.changes.wants_lines
         return (
             (owing.retained.checkpoint_overdue and self._publish_checkpoint())
             or self._publish_owed(owing.changes)
@@ -284,7 +284,7 @@ class Session:
     async def _read_on(self) -> bool:
         """Read on in the log for a lane that has fallen behind; tell whether there was anything."""
         for lane in self._owing.lanes:
-            durable, after = self._audit.sequence, lane.seen
+            durable, after = self._audit.told, lane.seen
             rests = lane is self._owing.audit and self._pace.rest(self._now()) > 0
             if after < durable and lane.wants_lines and lane.in_flight < AUDIT_IN_FLIGHT and not rests:
                 lines = await asyncio.to_thread(read_lines, self._reader, after, durable)

@@ -79,12 +79,9 @@ class Agenda:
 
     def due(self, now_ms: int) -> Iterator[tuple[str, SecretRecord, Due]]:
         """Yield the records that something is due for, earliest first, each once; they stay until they change."""
-        names: dict[str, None] = {}
-        while self.next_instant() <= now_ms:
-            names.setdefault(heapq.heappop(self._queue)[1])
+        names = dict.fromkeys(name for _, name in sorted(entry for entry in self._queue if entry[0] <= now_ms))
         for name in names:
-            record = self._records[name]
-            heapq.heappush(self._queue, (next_instant(record), name))
-            decision = due(record, now_ms)
-            if decision:
+            record = self._records.get(name)
+            decision = None if record is None else due(record, now_ms)
+            if record is not None and decision:
                 yield name, record, decision

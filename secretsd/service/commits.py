@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
@@ -30,8 +32,13 @@ from secretsd.vault.store import CommitUncertain
 from secretsd.vault.vault import Vault
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 RECEIPTS_MOST: Final = 256
+LINES_AT_ONCE: Final = 128
+"""Of the lines of one commit; other requests' come in between, so that nobody waits for ten thousand signatures."""
+ITEMS_AT_ONCE: Final = 32
+"""Secrets that are drafted between two turns of the event loop: about two milliseconds."""
 RETRY_SOON: Final = {"Retry-After": "5"}
 
 
@@ -46,8 +53,21 @@ class Draft:
     policy: PolicyMark | None = None
 
 
-Build = Callable[[Document, int], Draft]
+Build = Callable[[Document, int], Draft | Awaitable[Draft]]
 """Makes a draft from the document in force and the generation to come; raises Problem to refuse."""
+
+
+async def in_slices(items: Iterable[Item], draft: Callable[[Sequence[Item]], Draft]) -> Draft:
+    """Return one draft for all items, made slice by slice, so that others have their turn in between."""
+    events: list[OwedLine] = []
+    secrets: dict[str, SecretRecord | None] = {}
+    rest = iter(items)
+    while part := tuple(islice(rest, ITEMS_AT_ONCE)):
+        drafted = draft(part)
+        events += drafted.events
+        secrets.update(drafted.secrets)
+        await asyncio.sleep(0)
+    return Draft(events, secrets, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +91,10 @@ class Committer:
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
         self._unfinished: Document | None = None
+        self._owed: Sequence[OwedLine] = ()
+        """The lines of the unfinished change that are not in the log yet."""
+        self._events: list[Event] = []
+        """Those of its lines that are."""
         self._names: Sequence[str] = ()
         self._uncertain = False
         self._stalled = False
@@ -112,7 +136,7 @@ class Committer:
 
     def resume(self, document: Document) -> None:
         """Take up a document found at start whose lines are owed; `finish` completes it."""
-        self._unfinished, self._stalled = document, True
+        self._unfinished, self._owed, self._stalled = document, document.outbox, True
         self._names = [line.subject for line in document.outbox if line.subject is not None]
 
     async def close(self) -> None:
@@ -129,7 +153,9 @@ class Committer:
             self.admit()
             await self._finish(by_hand=by_hand)
             before = self._vault.document
-            draft = build(before, before.generation + 1)
+            drafted = build(before, before.generation + 1)
+            draft = drafted if isinstance(drafted, Draft) else await drafted
+            self.admit()
             if not draft.events:
                 return Done(before, (), ())
             document = self._next(before, draft, receipt)
@@ -167,7 +193,8 @@ class Committer:
             await self._with_reserve(write, by_hand=by_hand)
         except CommitUncertain as error:
             # The lines must wait: should a crash bring the old document back, they would tell of what never was.
-            self._unfinished, self._uncertain, self._stalled = document, True, True
+            self._unfinished, self._owed = document, document.outbox
+            self._uncertain = self._stalled = True
             raise Problem(
                 "outcome-unknown",
                 f"The change is written but may not survive a crash: {error}. Ask again with the same Idempotency-Key.",
@@ -179,7 +206,7 @@ class Committer:
                 f"Nothing was changed: {error}. Free some space or repair the file system, then ask again.",
                 headers=RETRY_SOON,
             ) from error
-        self._unfinished, self._uncertain = document, False
+        self._unfinished, self._owed, self._uncertain = document, document.outbox, False
         self._metrics.vault_commit(time.perf_counter() - started)
 
     async def _finish(self, *, by_hand: bool, fresh: bool = False) -> Done:
@@ -197,14 +224,10 @@ class Committer:
                     "the file system, then ask again.",
                     headers=RETRY_SOON,
                 ) from problem
-        entries = [Entry(line.type, line.subject, line.data) for line in document.outbox]
         try:
-            events = await self._with_reserve(lambda: self._log.append(*entries), by_hand=by_hand)
+            await self._append_owed(by_hand=by_hand)
         except AuditWriteError as error:
             self._stalled = True
-            if error.kept:
-                # The lines have their place in the log; only the file at the path lacks them.
-                self._unfinished = replace(document, outbox=())
             raise Problem(
                 "outcome-unknown" if fresh else "audit-unavailable",
                 f"The change is in the vault, its audit line is not: {error}. It takes effect once the line can be "
@@ -213,13 +236,35 @@ class Committer:
                 else f"A change before this one waits for its audit line: {error}. Nothing else is done before it.",
                 headers=RETRY_SOON,
             ) from error
+        events, self._events = self._events, []
         self._unfinished, self._stalled = None, False
         done = Done(document, self._names, events)
         self._vault.show(document)
-        for event in events:
-            self._metrics.changes.labels(event.type).inc()
+        self._log.release()
+        for type_, count in Counter(event.type for event in events).items():
+            self._metrics.changes.labels(type_).inc(count)
         self.on_commit(done)
         return done
+
+    async def _append_owed(self, *, by_hand: bool) -> None:
+        """Make the owed lines durable, and told of only when all of them are. Raises AuditWriteError."""
+        if len(self._owed) > LINES_AT_ONCE:
+            self._log.hold()
+        while True:
+            part, rest = self._owed[:LINES_AT_ONCE], self._owed[LINES_AT_ONCE:]
+            entries = [Entry(line.type, line.subject, line.data) for line in part]
+            try:
+                self._events += await self._with_reserve(partial(self._log.append, *entries), by_hand=by_hand)
+            except AuditWriteError as error:
+                if error.kept:
+                    # The lines have their place in the log; only the file at the path lacks them.
+                    self._owed = rest
+                elif not self._events:
+                    self._log.release()
+                raise
+            self._owed = rest
+            if not rest:
+                return
 
     async def _with_reserve(self, attempt: Callable[[], Awaitable[T]], *, by_hand: bool) -> T:
         """Do what writes; where it fails and somebody waits for it, once more with the space kept in reserve."""

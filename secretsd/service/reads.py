@@ -101,7 +101,7 @@ class Reads:
         position = core.document.position
         since = "" if since_ms is None else rfc3339(since_ms)
         await self._audit(self._access("secret.listed", caller, "audit", None, None, "ok"))
-        durable = core.log.sequence
+        durable = core.log.told
         return Answered(await asyncio.to_thread(self._lines, after, since, limit, durable), position)
 
     def bus_info(self, caller: Caller) -> Answered[BusInfo]:

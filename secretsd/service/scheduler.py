@@ -11,7 +11,7 @@ from secretsd.errors import Problem
 from secretsd.model import NEVER_MS
 from secretsd.rotation.schedule import Agenda
 from secretsd.service.changes import Changes
-from secretsd.service.commits import Done, Draft
+from secretsd.service.commits import Done, Draft, in_slices
 from secretsd.service.core import Core
 from secretsd.vault.document import Document
 
@@ -64,10 +64,11 @@ class Scheduler:
         if self._agenda.next_instant() > core.clock.now_ms():
             return False
 
-        def build(document: Document, generation: int) -> Draft:
+        async def build(document: Document, generation: int) -> Draft:
             now_ms = core.clock.now_ms()
             changes = Changes(core.vault, core.policy, core.config)
-            return changes.scheduled(document, generation, list(self._agenda.due(now_ms)), now_ms)
+            due = self._agenda.due(now_ms)
+            return await in_slices(due, lambda part: changes.scheduled(document, generation, part, now_ms))
 
         done = await core.committer.commit(build, by_hand=False)
         log.info("schedule: %d secrets changed in generation %d", len(done.names), done.document.generation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -31,7 +31,7 @@ from secretsd.rotation.announce import Cause, clean_reason, metadata
 from secretsd.rotation.generate import generate
 from secretsd.service.answers import Answered, Selector
 from secretsd.service.changes import Changes
-from secretsd.service.commits import Build, Draft
+from secretsd.service.commits import Build, Draft, in_slices
 from secretsd.service.core import Core
 from secretsd.service.history import readable_version
 from secretsd.service.values import grace_asked, supplied, wishes
@@ -110,18 +110,22 @@ class Writes:
                 await core.gate.authorise(caller, "write", "rotate", name)
         cause = Cause(caller.client, self._reason(body.reason), body.urgent)
 
-        def build(document: Document, generation: int) -> Draft:
-            records = {name: self._existing(document, name) for name in names}
-            changes = self._changes()
-            values = {
-                name: _given(body.values[name], record) if name in body.values else changes.generated(name, record)
-                for name, record in records.items()
-            }
-            graces = {
-                name: grace_asked(body.grace_period, body.grace_days, self._grace(name, record))
-                for name, record in records.items()
-            }
-            return changes.renew(document, generation, values, graces, "rotated", cause, core.clock.now_ms())
+        async def build(document: Document, generation: int) -> Draft:
+            changes, now_ms = self._changes(), core.clock.now_ms()
+
+            def draft(part: Sequence[str]) -> Draft:
+                records = {name: self._existing(document, name) for name in part}
+                values = {
+                    name: _given(body.values[name], record) if name in body.values else changes.generated(name, record)
+                    for name, record in records.items()
+                }
+                graces = {
+                    name: grace_asked(body.grace_period, body.grace_days, self._grace(name, record))
+                    for name, record in records.items()
+                }
+                return changes.renew(document, generation, values, graces, "rotated", cause, now_ms)
+
+            return await in_slices(names, draft)
 
         document = await self._commit(caller, "rotate", "", body, idempotency_key, build)
         now_ms = core.clock.now_ms()
@@ -182,7 +186,7 @@ class Writes:
         core = self._core
         receipt = None if key is None else self._receipt(caller, action, name, body, key)
 
-        def once(document: Document, generation: int) -> Draft:
+        def once(document: Document, generation: int) -> Draft | Awaitable[Draft]:
             if receipt is not None:
                 _refuse_repetition(document, receipt(generation))
             return build(document, generation)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.bench.places import daemon as filled
 from tests.support.broker import Broker
 from tests.support.daemon import Daemon
 from tests.support.tap import Heard
@@ -19,12 +20,12 @@ NAMES = [f"s{number}" for number in range(4)]
 
 
 class Stream:
-    """Rotates a secret again and again on a thread and notes what the daemon acknowledged."""
+    """Rotates secrets again and again on a thread and notes what the daemon acknowledged."""
 
-    def __init__(self, daemon: Daemon, name: str) -> None:
+    def __init__(self, daemon: Daemon, *names: str) -> None:
         self.acknowledged: list[dict[str, Any]] = []
         self._daemon = daemon
-        self._name = name
+        self._names = names
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -35,7 +36,7 @@ class Stream:
     def _run(self) -> None:
         while True:
             try:
-                answer = self._daemon.api.post("/rotate", {"names": [self._name], "grace_period": "1d"})
+                answer = self._daemon.api.post("/rotate", {"names": self._names, "grace_period": "1d"})
             except (OSError, http.client.HTTPException):
                 return  # the daemon is gone: what it was doing is not acknowledged
             self.acknowledged.extend(answer.ok()["rotated"])
@@ -105,3 +106,18 @@ def test_a_second_kill_right_after_the_start_loses_nothing_either(new_daemon: Ca
     daemon.start()
     assert daemon.api.secret("x")["kid"] == kid
     daemon.verified_log()
+
+
+def test_a_kill_in_the_middle_of_a_large_commit_leaves_each_line_once() -> None:
+    names = [f"n{number}" for number in range(3000)]
+    with filled(secrets=len(names)) as daemon:
+        before = daemon.audit_path.stat().st_size
+        change = Stream(daemon, *names)
+        eventually(lambda: daemon.audit_path.stat().st_size > before + 200_000, "its lines are being written")
+        daemon.sigkill()
+        change.join()
+        daemon.start()
+        rotated = [event.subject for event in daemon.verified_log() if event.type == "secret.rotated"]
+        assert change.acknowledged == []
+        assert sorted(map(str, rotated)) == sorted(names)
+        assert daemon.api.secret("n2999")["version"] == 2
