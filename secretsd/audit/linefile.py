@@ -14,6 +14,10 @@ from secretsd.errors import AuditWriteError
 MOVES_FOLLOWED: Final = 8
 """How often in one batch the file may be moved away under the writer before it gives up."""
 
+PROBE_NAME: Final = ".secretsd.probe"
+PROBE_BYTES: Final = 64 * 1024
+"""Some hundred lines: with less room than this the log could be written for a moment only."""
+
 LATE_SECONDS: Final = 1.0
 """So long before a file is removed, at least, what is added to it may have come too late for whoever copies it."""
 
@@ -59,6 +63,20 @@ class LineFile:
         if stands:
             self._owed = data
         raise AuditWriteError(f"can't write {self.path}: {failure}", kept=stands)
+
+    def probe(self) -> None:
+        """Return where lines could be made durable again: some are written and synced beside the log, and removed.
+
+        Raises AuditWriteError.
+        """
+        path = self.path.with_name(PROBE_NAME)
+        try:
+            try:
+                files.replace(path, bytes(PROBE_BYTES))
+            finally:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise AuditWriteError(f"can't write beside {self.path}: {error.strerror}") from error
 
     def reopen(self) -> None:
         """Let go of the file; the next batch goes to what the path is then."""

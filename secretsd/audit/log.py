@@ -90,6 +90,15 @@ class AuditLog:
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
         return await waiting.done
 
+    async def probe(self) -> None:
+        """Where the log could not be written, look whether it can be again; then `failure` is over.
+
+        Raises AuditWriteError while it can't.
+        """
+        if self.failure is not None:
+            await self._thread.do(self._file.probe)
+            await self.append()
+
     async def reopen(self) -> None:
         """Let the next line go to whatever file is at the path then (SIGHUP)."""
         await self._thread.do(self._file.reopen)

@@ -32,6 +32,7 @@ from secretsd.service.changes import Changes
 from secretsd.service.commits import Committer, Done, Draft
 from secretsd.service.gate import Gate
 from secretsd.service.reads import VERSION
+from secretsd.service.recovery import recover
 from secretsd.service.scheduler import Scheduler
 from secretsd.vault.document import Document, OwedLine
 
@@ -115,12 +116,14 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, reload.set)
         reloads = loop.create_task(self._reload_when(reload))
         watchdog = loop.create_task(_feed_watchdog())
+        recovery = loop.create_task(recover(self._core))
         assert self._server is not None  # noqa: S101 — _begin made it
         log.info("secretsd %s serves %s, %d secrets", VERSION, self._server.url, len(self._core.document.secrets))
         notify.ready(f"Serving {self._server.url}")
         await stopping.wait()
         reloads.cancel()
         watchdog.cancel()
+        recovery.cancel()
         await self._end()
 
     async def _begin(self) -> None:

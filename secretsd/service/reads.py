@@ -123,6 +123,8 @@ class Reads:
         reason = core.stopped_serving or core.log.failure
         if reason is None and core.committer.unfinished:
             reason = "a change waits for its audit line"
+        if reason is None and core.reserve.spent:
+            reason = "the disk is full, and what is left is kept for changes by hand"
         return Health(
             status="ok" if reason is None else "unavailable",
             version=VERSION,

@@ -66,8 +66,10 @@ def test_a_full_disk_leaves_room_for_an_operators_change_and_for_nothing_else(
     assert rotated["kid"] != leaked["kid"]
     daemon.api.get("/secret/leaked").refused(503, "audit-unavailable")
     daemon.api.as_("nobody").get("/secret/leaked").refused(503, "audit-unavailable")
+    assert daemon.api.get("/healthz").status == 503
 
     filler.unlink()
+    eventually(lambda: daemon.api.get("/healthz").status == 200, "it can serve again, though nobody asked it to")
     assert daemon.api.secret("leaked")["kid"] == rotated["kid"]
     assert (small_disk / FILE_NAME).stat().st_size == RESERVED_BYTES
 
@@ -80,7 +82,8 @@ def test_a_daemon_that_starts_on_a_full_disk_lets_an_operator_act(
     fill(small_disk)
     eventually(lambda: daemon.api.get("/secret/leaked").status == 503, "no line can be written")
     daemon.sigkill()
-    daemon.start()
+    daemon.spawn()
+    eventually(lambda: daemon.api.get("/healthz").status == 503, "it answers")
     daemon.api.get("/secret/leaked").refused(503, "audit-unavailable")
     [rotated] = daemon.api.rotate("leaked", urgent=True)
     assert rotated["kid"] != leaked["kid"]

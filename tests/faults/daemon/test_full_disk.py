@@ -58,6 +58,15 @@ def full(daemon: Daemon, disk: SmallDisk) -> Answer:
     raise AssertionError("the disk is never full")
 
 
+def test_health_is_good_again_by_itself_once_there_is_room(small_audit: Placed) -> None:
+    daemon, disk = small_audit
+    full(daemon, disk).refused(503, "audit-unavailable")
+    assert daemon.api.get("/healthz").status == 503
+    disk.free()
+    eventually(lambda: daemon.api.get("/healthz").status == 200, "it can serve again, though nobody asked it to")
+    events_of([daemon.audit_path], daemon.keyring())
+
+
 # The audit log's disk
 
 
