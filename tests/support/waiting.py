@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECS = 0.02
+PORTS = 10_000, 32_000
+"""Below what Linux gives to outgoing connections (`ip_local_port_range` begins at 32768)."""
 PATIENCE_SECS = 20.0
 """Long enough for a loaded machine of two cores; a test that passes never waits this long."""
 
@@ -44,10 +47,17 @@ def always(probe: Callable[[], object], what: str, *, during: float) -> None:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port that nobody listens on now."""
+    """Return a TCP port that nobody listens on now, and that no outgoing connection is given meanwhile.
+
+    What the kernel gives for port 0 it gives to any connection too, also while a test's daemon is down.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
