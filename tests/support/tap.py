@@ -123,6 +123,14 @@ class Tap:
         assert heard.event is not None
         return heard.event
 
+    def wait_lost(self) -> None:
+        """Wait until the connection has ended from the other side, and all that came on it is heard."""
+        asyncio.run_coroutine_threadsafe(self._lost(), self._loop).result(PATIENCE_SECS)
+
+    async def _lost(self) -> None:
+        assert self._link is not None
+        await self._link.closed
+
     async def _open(self) -> None:
         self._link = await Link.connect(self._settings, client_id=self._client_id, on_message=self._hear)
         await self._link.subscribe(self._filters)

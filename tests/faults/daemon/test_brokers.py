@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import random
 import re
 import secrets
 import socket
@@ -13,22 +11,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.support.broker import CONFIGURATION, Broker
 from tests.support.daemon import NODE, Daemon
-from tests.support.mqtt_packets import Publish, read_packet
-from tests.support.relay import Peer, Relay
 from tests.support.tap import Tap
 from tests.support.waiting import PATIENCE_SECS, eventually, free_port
 from tests.unit.bus.fakebroker import CONNECT, PUBLISH, SUBSCRIBE, Answer, FakeBroker, fake_broker, well_behaved
 
 New = Callable[..., Daemon]
 T = TypeVar("T")
-PUBACK = 4
-Figure = Callable[[str, object], None]
 ACK_SECS = 15
 """How long the daemon waits for an acknowledgement."""
 USERS = {user: secrets.token_urlsafe(12) for user in ("secretsd", "admin")}
@@ -268,113 +262,3 @@ def test_a_broker_that_comes_back_empty_is_told_everything_that_stands(
                 state = tap.wait_topic(topics.secret_state(name))
                 assert state.event is not None
                 assert state.event.data["status"] == ("deleted" if name == "x0" else "active")
-
-
-class Rotating:
-    """Rotates names, one after the other, until the context ends; every answer must be a success."""
-
-    def __init__(self, daemon: Daemon, names: list[str]) -> None:
-        self.versions = dict.fromkeys(names, 1)
-        self._daemon = daemon
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._failure: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def wait(self, more: int) -> None:
-        """Wait until so many more rotations are answered."""
-        wanted = sum(self.versions.values()) + more
-        eventually(lambda: sum(self.versions.values()) >= wanted or self._failure, "the stream flows")
-
-    def _run(self) -> None:
-        try:
-            while not self._ends.is_set():
-                for name in self.versions:
-                    self._ends.wait(0.002)
-                    self.versions[name] = self._daemon.api.rotate(name, grace_period="1d")[0]["version"]
-        except BaseException as failure:  # noqa: BLE001 — handed to the test's own thread
-            self._failure = failure
-
-
-class Record(Relay):
-    """Stands between the daemon and its broker and keeps what was published and then acknowledged, in order."""
-
-    def __init__(self, target: int) -> None:
-        super().__init__(target)
-        self.acknowledged: list[Publish] = []
-        self._sent: dict[Peer, dict[bytes, Publish]] = {}
-
-    @property
-    def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}"
-
-    async def up(self, near: Peer, far: Peer) -> None:
-        """Pass on what the daemon sends, and note what it publishes."""
-        sent = self._sent[near] = {}
-        while True:
-            packet = await read_packet(near.reader)
-            if packet.kind == PUBLISH >> 4:
-                message, number = Publish.parse(packet, 5)
-                sent[number] = message
-            await far.send(packet.encode())
-
-    async def down(self, near: Peer, far: Peer) -> None:
-        """Pass on what the broker answers, and note what it acknowledges."""
-        while True:
-            packet = await read_packet(far.reader)
-            if packet.kind == PUBACK and (len(packet.body) < 3 or packet.body[2] < 0x80):
-                self.acknowledged.append(self._sent[near].pop(packet.body[:2]))
-            await near.send(packet.encode())
-
-    def versions(self, topic: str) -> list[int]:
-        """The versions of which an announcement on `topic` was acknowledged, each at its first time."""
-        payloads = [message.payload for message in list(self.acknowledged) if message.topic == topic]
-        return list(dict.fromkeys(json.loads(payload)["data"]["version"] for payload in payloads))
-
-    def audited(self, prefix: str) -> set[bytes]:
-        """The lines that were acknowledged on audit topics."""
-        return {one.payload for one in list(self.acknowledged) if one.topic.startswith(f"{prefix}/audit/")}
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
-def test_no_event_is_lost_by_a_broker_that_is_killed_in_a_stream_of_rotations(
-    own: Broker, prefix: str, new_daemon: New, figure: Figure, kills: int
-) -> None:
-    rng = random.Random(3)
-    names = [f"x{number}" for number in range(4)]
-    with Record(own.port) as record:
-        daemon = new_daemon(bus=record.url, prefix=prefix).start().wait_bus()
-        for name in names:
-            daemon.api.create(name, type="generic")
-        with Rotating(daemon, names) as rotating:
-            for _ in range(kills):
-                rotating.wait(rng.randint(1, 40))
-                own.kill()
-                rotating.wait(rng.randint(1, 20))
-                own.start()
-                daemon.wait_bus()
-        wanted = {
-            f"{prefix}/secret/{name}/rotated": list(range(2, version + 1))
-            for name, version in rotating.versions.items()
-        }
-        eventually(
-            lambda: all(len(record.versions(topic)) == len(versions) for topic, versions in wanted.items()),
-            "all are acknowledged",
-            within=60,
-        )
-        for topic, versions in wanted.items():
-            assert record.versions(topic) == versions
-        # The audit backlog comes behind, and all of it.
-        lines = {event.raw for event in daemon.verified_log()[1:]}  # the first connection owes nothing older
-        eventually(lambda: lines <= record.audited(prefix), "the whole log is acknowledged", within=60)
-    figure("rotations", sum(map(len, wanted.values())))
