@@ -7,6 +7,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.support.fixtures"]
+
 # A test never asserts a wall-clock time: a machine that does something else meanwhile breaks no promise of ours.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")

@@ -16,14 +16,6 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def own() -> Iterator[Broker]:
-    """A broker that a test may kill."""
-    broker = Broker().start()
-    yield broker
-    broker.close()
-
-
-@pytest.fixture
 def gate(own: Broker) -> Iterator[Gate]:
     """What stands between the daemon and the broker, so that a listener can be there before the daemon is."""
     with Gate(own.port) as standing:

@@ -17,13 +17,6 @@ from tests.support.mqtt_proxy import MqttProxy
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
-    running = Broker().start()
-    yield running
-    running.close()
-
-
 @pytest.fixture
 def proxy(broker: Broker) -> Iterator[MqttProxy]:
     with MqttProxy(broker.port) as running:

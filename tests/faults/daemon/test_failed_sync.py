@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.daemon.load import Load
-from tests.faults.daemon.whole_log import events_of
 from tests.support.daemon import Daemon
+from tests.support.log import verify_log
 from tests.support.shims import AVAILABLE, FailingSync
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="no gcc to compile the failing fdatasync with")
@@ -78,7 +78,7 @@ def test_a_log_that_was_rotated_while_it_failed_is_cut_back_too(placed: Placed) 
     daemon.audit_path.rename(rotated)
     sync.heal()
     assert daemon.api.value("x") == "one"
-    events_of([rotated, daemon.audit_path], daemon.keyring())
+    verify_log([rotated, daemon.audit_path], daemon.keyring())
 
 
 def test_every_value_released_around_failed_syncs_is_in_the_log(placed: Placed, figure: Figure) -> None:
@@ -90,7 +90,7 @@ def test_every_value_released_around_failed_syncs_is_in_the_log(placed: Placed, 
             sync.heal()
             load.wait_released(20)
     figure("released", len(load.released))
-    logged = {event.data.get("request_id") for event in events_of([daemon.audit_path], daemon.keyring())}
+    logged = {event.data.get("request_id") for event in verify_log([daemon.audit_path], daemon.keyring())}
     assert set(load.released) <= logged
 
 

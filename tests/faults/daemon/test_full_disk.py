@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.faults.daemon.load import Load
-from tests.faults.daemon.whole_log import events_of
 from tests.support.daemon import Daemon
 from tests.support.http import Answer
+from tests.support.log import verify_log
 from tests.support.tmpfs import SmallDisk, why_not
 from tests.support.waiting import eventually
 
@@ -64,7 +64,7 @@ def test_health_is_good_again_by_itself_once_there_is_room(small_audit: Placed) 
     assert daemon.api.get("/healthz").status == 503
     disk.free()
     eventually(lambda: daemon.api.get("/healthz").status == 200, "it can serve again, though nobody asked it to")
-    events_of([daemon.audit_path], daemon.keyring())
+    verify_log([daemon.audit_path], daemon.keyring())
 
 
 # The audit log's disk
@@ -103,7 +103,7 @@ def test_every_value_released_around_full_disks_is_in_the_log(small_audit: Place
             disk.free()
             load.wait_released(20)
     figure("released", len(load.released))
-    logged = {event.data.get("request_id") for event in events_of([daemon.audit_path], daemon.keyring())}
+    logged = {event.data.get("request_id") for event in verify_log([daemon.audit_path], daemon.keyring())}
     assert len(load.released) > 200
     assert set(load.released) <= logged
     assert set(load.statuses) == {200, 503}

@@ -17,8 +17,8 @@ from typing import Self
 import pytest
 
 from tests.faults.daemon.load import Load
-from tests.faults.daemon.whole_log import events_of, in_folder
 from tests.support.daemon import COMMANDS, Daemon
+from tests.support.log import files_of, verify_log
 from tests.support.waiting import PATIENCE_SECS, eventually
 
 READERS = 8
@@ -117,8 +117,8 @@ def under_load(daemon: Daemon, once: Once, figure: Figure) -> Load:
 
 def nothing_lost(daemon: Daemon, load: Load, *elsewhere: Path) -> None:
     """Every answered read has its line, the chain holds over all files, and GET /audit gives all of it."""
-    files = [*in_folder(daemon.audit_path.parent), *elsewhere]
-    events = events_of(files, daemon.keyring())
+    files = [*files_of(daemon.audit_path), *elsewhere]
+    events = verify_log(files, daemon.keyring())
     assert set(load.released) <= {event.data.get("request_id") for event in events}
     versions = [event.data["version"] for event in events if event.type == "secret.rotated"]
     assert versions == list(range(2, 2 + len(versions)))

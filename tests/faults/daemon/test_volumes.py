@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.daemon.whole_log import events_of, in_folder
 from tests.support.daemon import Daemon
+from tests.support.log import files_of, verify_log
 
 BAD = 78
 New = Callable[..., Daemon]
@@ -147,7 +147,7 @@ def test_a_power_cut_while_the_log_is_compressed_is_no_obstacle(stopped: Daemon,
     stopped.audit_path.with_name("audit.jsonl.1.gz").write_bytes(packed[: int(len(packed) * done)])
     stopped.start()
     assert stopped.api.value("x") == "v"
-    events = events_of([rotated, stopped.audit_path], stopped.keyring())
+    events = verify_log([rotated, stopped.audit_path], stopped.keyring())
     assert len(events) > 200
     given = stopped.api.get("/audit?after=0&limit=10000").body.splitlines()
     assert given[: len(events)] == [event.raw for event in events]
@@ -158,7 +158,7 @@ def test_a_log_in_rotated_files_is_taken_up_where_it_ended(stopped: Daemon) -> N
     os.system(f"gzip {stopped.audit_path}.1")
     stopped.start()
     assert stopped.api.value("x") == "v"
-    events_of(in_folder(stopped.audit_path.parent), stopped.keyring())
+    verify_log(files_of(stopped.audit_path), stopped.keyring())
 
 
 def test_an_interrupted_commit_leaves_no_trace_but_its_temporary_file(stopped: Daemon) -> None:
