@@ -62,7 +62,7 @@ def is_version(topic: str, version: int) -> Callable[[Heard], bool]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_nothing_acknowledged_is_lost_by_a_kill(
     broker: Broker, prefix: str, new_daemon: Callable[..., Daemon], kills: int
 ) -> None:

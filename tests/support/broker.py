@@ -118,7 +118,8 @@ class Broker:
 
     `access="open"`: anybody may do anything. `access="acl"`: the project's ACL and the passwords of `users`.
     `tls` holds cafile, certfile and keyfile for the listener. `default_limits` takes our limits and our way
-    of saving out of the configuration: a queue of 1,000 messages, 20 on their way, saved every half hour.
+    of saving out of the configuration: a queue of 1,000 messages, 20 on their way, saved every half hour. `queued`
+    makes that queue shorter still.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Broker:
         users: Mapping[str, str] | None = None,
         tls: Mapping[str, Path] | None = None,
         default_limits: bool = False,
+        queued: int | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="broker-"))
         self.port = free_port()
@@ -135,6 +137,7 @@ class Broker:
         self.access = access
         self.users = dict(users or {})
         self._default_limits = default_limits
+        self._queued = queued
         self._tls = {key: self._own_copy(path) for key, path in (tls or {}).items()}
         self._owner = _owner()
         self._runner: _Runner = (
@@ -215,6 +218,8 @@ class Broker:
             assert count == 1, f"mosquitto.conf names {directive} {count} times"
         if self._default_limits:
             lines = re.sub(r"(?m)^(max_(queued|inflight)|autosave)_.*$", "", lines)
+        if self._queued is not None:
+            lines += f"\nmax_queued_messages {self._queued}\n"
         (self.directory / "mosquitto.conf").write_text(lines)
         if self.access == "acl":
             passwords = self.directory / "passwords"

@@ -129,7 +129,7 @@ def silent_to(*kinds: int) -> Answer:
 @pytest.mark.parametrize(
     "kinds",
     [
-        pytest.param((PUBLISH,), id="publish"),
+        pytest.param((PUBLISH,), id="publish", marks=pytest.mark.slow),
         pytest.param((SUBSCRIBE,), id="subscribe", marks=pytest.mark.slow),
         pytest.param((PUBLISH, SUBSCRIBE), id="both", marks=pytest.mark.slow),
     ],
@@ -240,15 +240,16 @@ def forgetful() -> Iterator[Broker]:
     broker.close()
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_broker_that_comes_back_empty_is_told_everything_that_stands(
-    forgetful: Broker, prefix: str, new_daemon: New
+    forgetful: Broker, prefix: str, new_daemon: New, times: int
 ) -> None:
     daemon = new_daemon(bus=forgetful.url, prefix=prefix).start().wait_bus()
     names = [f"x{number}" for number in range(30)]
     for name in names:
         daemon.api.create(name, "v")
     daemon.api.delete("/secret/x0").ok(204)
-    for _ in range(5):
+    for _ in range(times):
         session = daemon.api.changes()["session"]
         forgetful.kill()
         forgetful.start()

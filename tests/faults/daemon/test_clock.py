@@ -42,7 +42,14 @@ def trusted(daemon: Daemon) -> None:
     eventually(lambda: daemon.api.health()["clock"] == "ok", "the clock is trusted again")
 
 
-@pytest.mark.parametrize("jump", [2 * 3600, 40 * DAY, 365 * DAY], ids=["2h", "40d", "1y"])
+@pytest.mark.parametrize(
+    "jump",
+    [
+        pytest.param(2 * 3600, id="2h"),
+        pytest.param(40 * DAY, id="40d", marks=pytest.mark.slow),
+        pytest.param(365 * DAY, id="1y", marks=pytest.mark.slow),
+    ],
+)
 def test_a_jump_ahead_rotates_nothing_and_ends_when_the_clock_is_set_right(placed: Placed, jump: int) -> None:
     daemon, clock = placed
     value = daemon.api.value("auto_x")

@@ -48,7 +48,11 @@ class Rotating:
     def wait(self, more: int) -> None:
         """Wait until so many more rotations are answered."""
         wanted = sum(self.versions.values()) + more
-        eventually(lambda: sum(self.versions.values()) >= wanted or self._failure, "the stream flows")
+        eventually(
+            lambda: sum(self.versions.values()) >= wanted or self._failure,
+            f"the stream flows: {self.versions}",
+            within=60,
+        )
 
     def _run(self) -> None:
         try:
