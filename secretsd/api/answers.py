@@ -111,7 +111,7 @@ class Answer:
         """Return the status line and the headers."""
         lines = [_HEADS[self.status], "Date: ", _date.text(), "\r\nX-Request-Id: ", self.request_id, "\r\n"]
         if self.status not in _BODILESS:
-            lines.append(f"Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n")
+            lines.append(f"Content-Type: {self.content_type}\r\n{self._framing(request)}")
         if self.position is not None:
             lines.append(f"Vault-Generation: {self.position}\r\n")
         if self.headers is not None:
@@ -122,3 +122,8 @@ class Answer:
             lines.append("Connection: keep-alive\r\n")
         lines.append("\r\n")
         return "".join(lines).encode("latin-1")
+
+    def _framing(self, request: BaseRequest) -> str:
+        """Return the headers that tell where the body ends."""
+        del request
+        return f"Content-Length: {len(self.body)}\r\n"

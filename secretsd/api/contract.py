@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -94,8 +95,8 @@ class Service(Protocol):
 
     async def audit_lines(
         self, caller: Caller, *, after: int | None, since_ms: int | None, limit: int
-    ) -> Answered[bytes]:
-        """Return signed lines as they stand."""
+    ) -> Answered[AsyncGenerator[bytes, None]]:
+        """Return signed lines as they stand, in pieces that end with a line."""
 
     def bus_info(self, caller: Caller) -> Answered[BusInfo]:
         """Return where the broker is."""

@@ -8,6 +8,7 @@ from secretsd.api import bodies, queries
 from secretsd.api.answers import Answer
 from secretsd.api.contract import Service
 from secretsd.api.incoming import Incoming
+from secretsd.api.streamed import StreamedAnswer
 from secretsd.auth import Caller
 from secretsd.model import CreateSecret, Metadata, PutSecret, RestoreRequest, RotateRequest
 
@@ -134,7 +135,7 @@ async def audit(service: Service, caller: Caller, incoming: Incoming) -> Answer:
         since_ms=queries.instant(found, "since"),
         limit=queries.DEFAULT_LINES if limit is None else limit,
     )
-    return Answer(200, answered.value, content_type=NDJSON, position=answered.position)
+    return await StreamedAnswer.of_pieces(answered.value, content_type=NDJSON, position=answered.position)
 
 
 def _metadata(value: Metadata, position: str, *, status: int = 200, location: str | None = None) -> Answer:

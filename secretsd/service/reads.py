@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from secretsd_bus import rfc3339
@@ -18,6 +18,7 @@ from secretsd.service.answers import Answered, ReadResult, Selector
 from secretsd.service.core import Core
 from secretsd.service.gate import audit_unavailable, keep_reserve
 from secretsd.service.history import changes_since, readable_version
+from secretsd.service.page import page, pieces
 from secretsd.service.values import delivered
 from secretsd.vault.document import Document, VersionRecord
 
@@ -93,16 +94,16 @@ class Reads:
 
     async def audit_lines(
         self, caller: Caller, *, after: int | None, since_ms: int | None, limit: int
-    ) -> Answered[bytes]:
-        """Return up to `limit` signed lines after a sequence or a time, newlines included. Raises `history-gone`."""
+    ) -> Answered[AsyncGenerator[bytes, None]]:
+        """Return up to `limit` signed lines after a sequence or a time, in pieces. Raises `history-gone`."""
         core = self._core
         await self._ready()
         await core.gate.authorise(caller, "audit", "audit")
         position = core.document.position
         since = "" if since_ms is None else rfc3339(since_ms)
         await self._audit(self._access("secret.listed", caller, "audit", None, None, "ok"))
-        durable = core.log.told
-        return Answered(await asyncio.to_thread(self._lines, after, since, limit, durable), position)
+        lines = pieces(LogReader(core.audit_path), after=after, since=since, limit=limit, durable=core.log.told)
+        return Answered(await page(lines), position)
 
     def bus_info(self, caller: Caller) -> Answered[BusInfo]:
         """Return where the broker is. Raises Problem `not-found` when the bus is disabled."""
@@ -228,29 +229,3 @@ class Reads:
             "request_id": caller.request_id,
         }
         return Entry(kind, name, data)
-
-    def _lines(self, after: int | None, since: str, limit: int, durable: int) -> bytes:
-        reader = LogReader(self._core.audit_path)
-        if after is not None:
-            first = reader.first_sequence(after + 1)
-            if first is not None and after + 1 < first:
-                raise Problem(
-                    "history-gone",
-                    f"The lines before {first} are no longer here: ask with after={first - 1}.",
-                )
-        found: list[bytes] = []
-        last = None if since else after
-        for place, line in reader.lines(after or 0, since):
-            if len(found) == limit or place.number > durable:
-                break
-            if last is not None and place.number != last + 1:
-                if not found:
-                    raise Problem(
-                        "history-gone",
-                        f"The lines before {place.number} are no longer here: ask with after={place.number - 1}.",
-                    )
-                # The next request begins in the hole and is told so.
-                break
-            last = place.number
-            found.append(line + b"\n")
-        return b"".join(found)

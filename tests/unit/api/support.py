@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ class FakeService:
         self.entered = asyncio.Event()
         self.state = "ok"
         self.value = VALUE
+        self.audit_pieces = [b'{"a":1}\n{"a":2}\n']
+        self.audit_taken = 0
 
     async def _called(self, call: str, *args: Any, **named: Any) -> None:
         self.calls.append((call, args, named))
@@ -126,9 +129,14 @@ class FakeService:
         await self._called("delete", name, **named)
         return Answered(None, POSITION)
 
-    async def audit_lines(self, caller: Caller, **named: Any) -> Answered[bytes]:
+    async def audit_lines(self, caller: Caller, **named: Any) -> Answered[AsyncGenerator[bytes, None]]:
         await self._called("audit", **named)
-        return Answered(b'{"a":1}\n{"a":2}\n', POSITION)
+        return Answered(self._audit_pieces(), POSITION)
+
+    async def _audit_pieces(self) -> AsyncGenerator[bytes, None]:
+        for piece in self.audit_pieces:
+            self.audit_taken += 1
+            yield piece
 
     def bus_info(self, caller: Caller) -> Answered[BusInfo]:
         return Answered(BusInfo(url="mqtt://127.0.0.1:1883", topic_prefix="p", node="n"), POSITION)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,14 +131,43 @@ async def test_lists_and_changes_hold_what_the_caller_may_read(bench: Bench) -> 
     assert [event.data["action"] for event in bench.events("secret.listed")] == ["list", "changes"]
 
 
+async def whole(pieces: AsyncGenerator[bytes, None]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+async def test_a_long_page_of_the_audit_comes_in_pieces_of_whole_lines(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secretsd.service.page.PIECE_BYTES", 1000)
+    await create(bench)
+    for _ in range(9):
+        await read(bench)
+    answer = await bench.service.audit_lines(bench.caller(), after=None, since_ms=None, limit=100)
+    pieces = [piece async for piece in answer.value]
+    assert len(pieces) > 3
+    assert all(piece.endswith(b"\n") and len(piece) < 2000 for piece in pieces)
+    assert b"".join(pieces) == bench.audit_path.read_bytes()
+
+
+async def test_a_page_that_nobody_reads_on_lets_go_of_the_log(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secretsd.service.page.PIECE_BYTES", 1)
+    await create(bench)
+    await read(bench)
+    answer = await bench.service.audit_lines(bench.caller(), after=None, since_ms=None, limit=100)
+    assert await anext(answer.value)
+    held = len(list(Path("/proc/self/fd").iterdir()))
+    await answer.value.aclose()
+    assert len(list(Path("/proc/self/fd").iterdir())) == held - 1
+
+
 async def test_the_audit_is_given_line_by_line_as_it_stands(bench: Bench) -> None:
     await create(bench)
     for _ in range(3):
         await read(bench)
     answer = await bench.service.audit_lines(bench.caller(), after=1, since_ms=None, limit=2)
-    assert answer.value.splitlines() == bench.audit_path.read_bytes().splitlines()[1:3]
+    assert (await whole(answer.value)).splitlines() == bench.audit_path.read_bytes().splitlines()[1:3]
     since = await bench.service.audit_lines(bench.caller(), after=None, since_ms=START_MS + 1, limit=10)
-    assert since.value == b""
+    assert await whole(since.value) == b""
     await refused("forbidden", bench.service.audit_lines(bench.caller("backend"), after=None, since_ms=None, limit=1))
 
 
