@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -19,7 +20,8 @@ from aiohttp.web_protocol import RequestHandler
 from secretsd.api.app import App
 from secretsd.api.incoming import NOBODY, Peer, plain_address
 from secretsd.api.problems import where
-from secretsd.auth import uid_of_tcp_peer, uid_of_unix_peer
+from secretsd.api.tls import NO_TRUST, Trust
+from secretsd.auth import ClientCertificate, read_certificate, uid_of_tcp_peer, uid_of_unix_peer
 
 log = logging.getLogger("secretsd.api")
 
@@ -44,11 +46,12 @@ def most_connections() -> int:
 class Connection(RequestHandler):
     """One connection; its peer is looked up once, when it is accepted."""
 
-    __slots__ = ("app", "peer", "writing_since")
+    __slots__ = ("app", "peer", "trust", "writing_since")
 
-    def __init__(self, manager: Connections, app: App, **kwargs: Any) -> None:
+    def __init__(self, manager: Connections, app: App, trust: Trust, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self.app = app
+        self.trust = trust
         self.peer = NOBODY
         self.writing_since: float | None = None
 
@@ -57,9 +60,14 @@ class Connection(RequestHandler):
         """Tell whether the connection waits for a request (or for the rest of a request's head)."""
         return self._waiter is not None and not self._force_close
 
+    @property
+    def busy(self) -> bool:
+        """Tell whether a request is being answered."""
+        return self._current_request is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Look the peer up, then go on as aiohttp does."""
-        self.peer = peer_of(transport)
+        self.peer = peer_of(transport, self.trust)
         super().connection_made(transport)
 
     async def finish_response(self, request: Any, resp: Any, start_time: float | None) -> tuple[Any, bool]:
@@ -98,12 +106,38 @@ class Connections(web.Server):
         super().__init__(handler)
         self._app = app
         self._most = most
+        self._trust = NO_TRUST
 
     def __call__(self) -> RequestHandler:
-        """Return the protocol of a new connection."""
+        """Return the protocol of a new connection on which no certificates are taken."""
+        return self._new(NO_TRUST)
+
+    def trusting(self, trust: Trust) -> Callable[[], RequestHandler]:
+        """Return what makes the protocols of a listener whose handshakes let in whom `trust` names.
+
+        Where an earlier one let in more, the connections that came with a certificate end, each after the request
+        that it is at: nothing else would take back what their handshakes have shown.
+        """
+        before, self._trust = self._trust, trust
+        if not before.kept_by(trust):
+            for handler in list(self._connections):
+                if isinstance(handler, Connection):
+                    self._end_if_outdated(handler)
+        return lambda: self._new(trust)
+
+    def _end_if_outdated(self, handler: Connection) -> None:
+        if handler.peer.certificate is None or handler.trust.kept_by(self._trust):
+            return
+        if handler.busy:
+            handler.close()  # once it has answered
+        else:
+            handler.force_close()
+
+    def _new(self, trust: Trust) -> RequestHandler:
         return Connection(
             self,
             self._app,
+            trust,
             loop=self._loop,
             access_log=None,
             auto_decompress=False,
@@ -117,6 +151,8 @@ class Connections(web.Server):
         if len(self._connections) >= self._most and not self._make_room():
             transport.abort()
         super().connection_made(handler, transport)
+        if isinstance(handler, Connection):
+            self._end_if_outdated(handler)  # its handshake began before certificates were taken anew
 
     def drop_slow(self, now: float) -> int:
         """Abort connections whose peer doesn't take its answer; return how many. `now` is the loop's time."""
@@ -139,8 +175,8 @@ class Connections(web.Server):
         return False
 
 
-def peer_of(transport: asyncio.BaseTransport) -> Peer:
-    """Return who is at the other end of a connection that was just accepted."""
+def peer_of(transport: asyncio.BaseTransport, trust: Trust) -> Peer:
+    """Return who is at the other end of a connection that was just accepted, its handshake judged by `trust`."""
     handle = transport.get_extra_info("socket")
     if handle is None:
         return NOBODY
@@ -153,4 +189,10 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
         return NOBODY
     address, loopback = plain_address(remote[0])
     uid = uid_of_tcp_peer(local, remote) if loopback else None
-    return Peer(address=address, uid=uid, unix=False, loopback=loopback)
+    return Peer(address=address, uid=uid, unix=False, loopback=loopback, certificate=_certificate_of(transport, trust))
+
+
+def _certificate_of(transport: asyncio.BaseTransport, trust: Trust) -> ClientCertificate | None:
+    tls = transport.get_extra_info("ssl_object")
+    der = None if tls is None else tls.getpeercert(binary_form=True)
+    return None if der is None else read_certificate(der, trust.pinned)

@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp.web import BaseRequest
 
 from secretsd.api.routing import Found
-from secretsd.auth import Claims
+from secretsd.auth import Claims, ClientCertificate
 
 CLIENT_HEADER: Final = "X-Jarvis-Client"
 _BEARER: Final = "bearer "
@@ -25,6 +25,7 @@ class Peer:
     uid: int | None
     unix: bool
     loopback: bool
+    certificate: ClientCertificate | None = None
 
 
 NOBODY: Final = Peer(address="unknown", uid=None, unix=False, loopback=False)
@@ -76,4 +77,5 @@ class Incoming:
             peer_uid=self.peer.uid,
             peer=self.peer.address,
             request_id=self.request_id,
+            certificate=self.peer.certificate,
         )

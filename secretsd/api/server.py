@@ -15,6 +15,7 @@ from secretsd.api.contract import Service
 from secretsd.api.guards import Rules
 from secretsd.api.listeners import BACKLOG, Listeners
 from secretsd.config import Config
+from secretsd.errors import ListenError
 
 log = logging.getLogger("secretsd.api")
 
@@ -33,6 +34,7 @@ class Server:
         self._listening: list[asyncio.AbstractServer] = []
         self._tcp: asyncio.AbstractServer | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._taken = self._seen = tls.stamp(config.server)
 
     @property
     def url(self) -> str:
@@ -41,23 +43,25 @@ class Server:
         scheme = "https" if self._config.server.tls else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
-    async def serve(self, context: ssl.SSLContext | None) -> None:
-        """Begin to accept connections."""
+    async def serve(self) -> None:
+        """Begin to accept connections. Raises ListenError where TLS can't be had."""
         loop = asyncio.get_running_loop()
-        await self._serve_tcp(context)
+        await self._serve_tcp(*tls.context(self._config.server))
         if self._sockets.unix is not None:
             unix = await loop.create_unix_server(self._connections, sock=self._sockets.unix.dup(), backlog=BACKLOG)
             self._listening.append(unix)
         self._sweeper = asyncio.create_task(self._sweep(), name="http-sweeper")
 
     async def reload_certificates(self) -> None:
-        """Take the certificate, key and client CA as they are now for new connections; established ones stay.
+        """Take certificate, key and whom to trust as they are now for new connections; established ones stay.
 
+        Only those that came with a certificate end where somebody isn't trusted any more (`Connections.trusting`).
         Raises ListenError, and goes on with the old ones, where they can't be used.
         """
-        context = tls.context(self._config.server)
+        self._taken = self._seen = tls.stamp(self._config.server)
+        context, trust = tls.context(self._config.server)
         if context is not None:
-            await self._serve_tcp(context)
+            await self._serve_tcp(context, trust)
 
     async def drain(self, timeout_secs: float) -> None:
         """Stop: accept nothing new, give running requests up to `timeout_secs`, close what is left."""
@@ -73,12 +77,12 @@ class Server:
         self._connections.pre_shutdown()
         await self._connections.shutdown(timeout_secs)
 
-    async def _serve_tcp(self, context: ssl.SSLContext | None) -> None:
+    async def _serve_tcp(self, context: ssl.SSLContext | None, trust: tls.Trust) -> None:
         # A copy of the socket: closing an asyncio server closes what it was given, and the queue of
         # connections that wait to be accepted has to outlive a change of certificates.
         old, own = self._tcp, self._sockets.tcp.dup()
         self._tcp = await asyncio.get_running_loop().create_server(
-            self._connections,
+            self._connections.trusting(trust),
             sock=own,
             backlog=BACKLOG,
             ssl=context,
@@ -94,12 +98,25 @@ class Server:
             dropped = self._connections.drop_slow(loop.time())
             if dropped:
                 log.warning("%d connections were dropped: their answers weren't taken", dropped)
+            await self.follow_files()
+
+    async def follow_files(self) -> None:
+        """Take certificates anew that were replaced on disk; files still being written wait for the next call."""
+        now = tls.stamp(self._config.server)
+        settled, self._seen = now == self._seen, now
+        if now == self._taken or not settled:
+            return
+        try:
+            await self.reload_certificates()
+        except ListenError as error:
+            log.error("changed certificates are refused and the old ones stay: %s", error)  # noqa: TRY400
+        else:
+            log.info("changed certificates were taken up")
 
 
 async def start(service: Service, config: Config, *, sockets: Listeners) -> Server:
     """Return a server that answers on `sockets` (from `bind`). Raises ListenError where TLS can't be had."""
-    context = tls.context(config.server)
     app = App(service, Rules.of(config))
     server = Server(app, Connections(app, most=most_connections()), config, sockets)
-    await server.serve(context)
+    await server.serve()
     return server

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from secretsd.auth.certificate import ClientCertificate
 from secretsd.errors import Problem
 from secretsd.model import AuthKind
-from secretsd.policy import Policy, Proof, TokenProof
+from secretsd.policy import CertificateProof, Policy, Proof, TokenProof
 
 Verdict = Literal["right", "wrong", "expired"]
 
@@ -24,7 +25,7 @@ class Claims:
     """What a request says and what its connection proves.
 
     `client` is the header as sent; `bearer` the token of "Authorization: Bearer", "" (which never matches)
-    for any other scheme; `peer_uid` the user at the other end.
+    for any other scheme; `peer_uid` the user at the other end; `certificate` the one that it proved to have.
     """
 
     client: str | None = field(repr=False)  # a token may have been typed there
@@ -32,6 +33,7 @@ class Claims:
     peer_uid: int | None
     peer: str
     request_id: str
+    certificate: ClientCertificate | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,10 @@ class Caller:
 def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: int) -> Caller:
     """Return who is asking, at `now_ms` (epoch milliseconds).
 
-    Any one proof of the policy is enough: a token, the uid of the peer, a client certificate of the client's
-    name; a client without any is taken at its word. What was presented must hold: a token that isn't the
-    client's is refused even where the uid fits or nothing was asked for. Without `require_header` the proof
-    alone may name the client. Raises Problem: missing-client, unknown-client or bad-credential, all 401.
+    Any one proof of the policy is enough, in this order: a token, the client certificate of the connection, the
+    uid of its peer; a client without any is taken at its word. A token that was sent must hold: one that isn't
+    the client's is refused even where certificate or uid fits or nothing was asked for. Without `require_header`
+    the proof alone may name the client. Raises Problem: missing-client, unknown-client or bad-credential, all 401.
     """
     digest = None if claims.bearer is None else _digest(claims.bearer)
     client = claims.client or (None if require_header else _named_by_proof(claims, policy, digest, now_ms))
@@ -64,18 +66,26 @@ def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: in
             "The policy has no client of the name in X-Jarvis-Client; correct the header (case matters), or "
             "add the client to policy.yaml and reload.",
         )
+    certified = _judge_certificate(claims.certificate, rule.auth, now_ms)
     auth: AuthKind
     if verdict is not None:
         auth = _by_token(verdict)
+    elif certified == "right":
+        auth = "tls"
     elif claims.peer_uid is not None and client in policy.uid_owners.get(claims.peer_uid, ()):
         auth = "uid"
     elif not rule.auth:
         auth = "header"
+    elif certified == "expired":
+        raise _problem(
+            "bad-credential",
+            "The client certificate has expired, by itself or by not_after in the policy; connect with a new one.",
+        )
     else:
         raise _problem(
             "bad-credential",
-            "This client has to prove itself: send Authorization: Bearer with its token, or connect as the "
-            "user whose uid the policy gives.",
+            "This client has to prove itself: send Authorization: Bearer with its token, connect over TLS with the "
+            "certificate that the policy names, or as the user whose uid it gives.",
         )
     return Caller(client=client, auth=auth, peer=claims.peer, request_id=claims.request_id)
 
@@ -99,6 +109,19 @@ def _judge(digest: bytes, proofs: Iterable[Proof], now_ms: int) -> Verdict:
                 verdict = "right"
             elif verdict == "wrong":
                 verdict = "expired"
+    return verdict
+
+
+def _judge_certificate(certificate: ClientCertificate | None, proofs: Iterable[Proof], now_ms: int) -> Verdict:
+    """Tell whether one of `proofs` is for this certificate, and whether that still holds."""
+    verdict: Verdict = "wrong"
+    if certificate is None:
+        return verdict
+    for proof in proofs:
+        if isinstance(proof, CertificateProof) and proof.mark in certificate.marks:
+            if certificate.valid(now_ms) and (proof.not_after_ms is None or now_ms < proof.not_after_ms):
+                return "right"
+            verdict = "expired"
     return verdict
 
 
@@ -127,9 +150,23 @@ def _named_by_proof(claims: Claims, policy: Policy, digest: bytes | None, now_ms
             _by_token("wrong")
         valid = tuple(one for one in owners if _judge(digest, policy.clients[one].auth, now_ms) == "right")
         return _only(valid or owners[:1], "This token")
+    certified = _certified(claims.certificate, policy)
+    valid = tuple(
+        one for one in certified if _judge_certificate(claims.certificate, policy.clients[one].auth, now_ms) == "right"
+    )
+    if valid:
+        return _only(valid, "This certificate")
     if claims.peer_uid is not None and (owners := policy.uid_owners.get(claims.peer_uid, ())):
         return _only(owners, "This user's uid")
-    return None
+    return next(iter(certified), None)
+
+
+def _certified(certificate: ClientCertificate | None, policy: Policy) -> tuple[str, ...]:
+    """Return the clients whose proof this certificate is, or was until it expired."""
+    if certificate is None:
+        return ()
+    owners = (policy.certificate_owners.get(mark, ()) for mark in sorted(certificate.marks))
+    return tuple(dict.fromkeys(client for clients in owners for client in clients))
 
 
 def _only(owners: tuple[str, ...], what: str) -> str:

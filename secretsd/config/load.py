@@ -97,12 +97,15 @@ def _server(document: Document, folder: Path) -> Server:
         tls_cert=section.take("tls_cert", p.optional_path_from(folder), ""),
         tls_key=section.take("tls_key", p.optional_path_from(folder), ""),
         tls_client_ca=section.take("tls_client_ca", p.optional_path_from(folder), ""),
+        tls_client_certs=section.take("tls_client_certs", p.optional_path_from(folder), ""),
+        tls_client_required=section.take("tls_client_required", p.boolean, True),
     )
     if (server.tls_cert is None) is not (server.tls_key is None):
         missing = "tls_cert" if server.tls_cert is None else "tls_key"
         section.note(missing, "tls_cert and tls_key go together; give both or neither")
-    if server.tls_client_ca is not None and server.tls_cert is None:
-        section.note("tls_client_ca", "needs tls_cert and tls_key: there are no client certificates without TLS")
+    if server.asks_for_certificates and server.tls_cert is None:
+        given = "tls_client_certs" if server.tls_client_ca is None else "tls_client_ca"
+        section.note(given, "needs tls_cert and tls_key: there are no client certificates without TLS")
     return server
 
 

@@ -43,11 +43,18 @@ class Server(Struct, frozen=True, kw_only=True):
     tls_cert: Path | None
     tls_key: Path | None
     tls_client_ca: Path | None
+    tls_client_certs: Path | None
+    tls_client_required: bool
 
     @property
     def tls(self) -> bool:
         """Tell whether the TCP listener speaks TLS."""
         return self.tls_cert is not None
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Tell whether a client may prove itself by certificate."""
+        return self.tls_client_ca is not None or self.tls_client_certs is not None
 
 
 class Paths(Struct, frozen=True, kw_only=True):

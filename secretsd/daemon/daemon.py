@@ -224,6 +224,7 @@ class Daemon:
         """Take up policy, log and certificates as they are now; a bad policy is refused whole and the old one stays."""
         core = self._core
         await core.log.reopen()
+        await self._reload_certificates()
         if core.stopped_serving is not None:
             log.error("reload: not done, since the vault is not served: %s", core.stopped_serving)
             return
@@ -241,11 +242,15 @@ class Daemon:
             log.info("reload: policy in force, generation %d", core.document.generation)
         except Problem as problem:
             log.error("reload: %s", problem.detail)  # noqa: TRY400
-        if self._server is not None:
-            try:
-                await self._server.reload_certificates()
-            except ListenError as error:
-                log.error("reload: %s", error)  # noqa: TRY400
+
+    async def _reload_certificates(self) -> None:
+        """Take up the certificates, whatever becomes of the policy; bad ones are refused and the old ones stay."""
+        if self._server is None:
+            return
+        try:
+            await self._server.reload_certificates()
+        except ListenError as error:
+            log.error("reload: the certificates are refused and the old ones stay: %s", error)  # noqa: TRY400
 
     async def _reject(self) -> None:
         document = self._core.document

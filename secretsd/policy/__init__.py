@@ -3,10 +3,21 @@
 from secretsd.policy.exposure import check_exposure
 from secretsd.policy.names import NameSet
 from secretsd.policy.parse import load, parse
-from secretsd.policy.rules import ClientRule, Policy, Proof, SecretRule, TokenProof, UidProof
+from secretsd.policy.rules import (
+    CertificateMark,
+    CertificateProof,
+    ClientRule,
+    Policy,
+    Proof,
+    SecretRule,
+    TokenProof,
+    UidProof,
+)
 from secretsd.policy.settings import SecretSettings, decide, requested_ms
 
 __all__ = [
+    "CertificateMark",
+    "CertificateProof",
     "ClientRule",
     "NameSet",
     "Policy",

@@ -12,15 +12,16 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from secretsd.config.reader import shown
 from secretsd.model import NEVER_MS, Capability, is_name
 from secretsd.policy import document as d
+from secretsd.policy.certificate import CERTIFICATE_KEYS, parse_mark
 from secretsd.policy.names import NameSet, is_pattern
-from secretsd.policy.rules import CAPABILITIES, SCHEDULE, ClientRule, Proof, TokenProof, UidProof
+from secretsd.policy.rules import CAPABILITIES, SCHEDULE, CertificateProof, ClientRule, Proof, TokenProof, UidProof
 
 MAX_UID: Final = 2**32 - 2
 """The largest uid there is; one more stands for none."""
 
 _KEYS: Final = ("allow", "deny", "can", "auth")
-_TOKEN_KEYS: Final = ("token_sha256", "not_after")
-_PROOF_KEYS: Final = (*_TOKEN_KEYS, "uid")
+_PROOF_KEYS: Final = ("token_sha256", "uid", *CERTIFICATE_KEYS, "not_after")
+_PROOFS: Final = "{token_sha256, not_after?}, {uid} or {cert_sha256 | cert_subject | cert_san, not_after?}"
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 )
@@ -61,7 +62,7 @@ def parse_client(name: str, key: ScalarNode, node: Node, findings: d.Findings) -
     if not auth:
         findings.warnings.append(
             f"{where} has no auth: the header alone names it, so every process on this machine can be it; "
-            "give it a token_sha256 or a uid"
+            "give it a token_sha256, a uid or a certificate"
         )
     return ClientRule(allow=NameSet(allow), deny=NameSet(deny), can=can, auth=tuple(auth))
 
@@ -122,7 +123,7 @@ def _proofs(node: Node, where: str, findings: d.Findings) -> list[Proof]:
 def _proof(node: Node, where: str, findings: d.Findings) -> Proof | None:
     members: dict[str, Node] = {}
     if not isinstance(node, MappingNode):
-        findings.misfit(node, where, "{token_sha256, not_after?} or {uid}")
+        findings.misfit(node, where, _PROOFS)
         return None
     for member, member_key, value in d.entries(node, where, findings):
         if member in _PROOF_KEYS:
@@ -130,15 +131,19 @@ def _proof(node: Node, where: str, findings: d.Findings) -> Proof | None:
         else:
             d.unknown_key(member_key, where, _PROOF_KEYS, findings)
             return None
-    if "token_sha256" in members and "uid" not in members:
-        digest = _digest(members["token_sha256"], f"{where}.token_sha256", findings)
-        not_after = members.get("not_after")
-        until = None if not_after is None else _instant(not_after, f"{where}.not_after", findings)
+    not_after = members.pop("not_after", None)
+    kind = next(iter(members), "")
+    if len(members) != 1 or (kind == "uid" and not_after is not None):
+        findings.note(node, where, f"an entry is {_PROOFS}; two proofs are two entries")
+        return None
+    until = None if not_after is None else _instant(not_after, f"{where}.not_after", findings)
+    if kind == "uid":
+        return _uid(members[kind], f"{where}.{kind}", findings)
+    if kind == "token_sha256":
+        digest = _digest(members[kind], f"{where}.{kind}", findings)
         return None if digest is None else TokenProof(digest, until)
-    if members.keys() == {"uid"}:
-        return _uid(members["uid"], f"{where}.uid", findings)
-    findings.note(node, where, "an entry is {token_sha256, not_after?} or {uid}; two proofs are two entries")
-    return None
+    mark = parse_mark(kind, members[kind], f"{where}.{kind}", findings)
+    return None if mark is None else CertificateProof(mark, until)
 
 
 def _digest(node: Node, where: str, findings: d.Findings) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from secretsd.config import Config
 from secretsd.errors import PolicyError
-from secretsd.policy.rules import Policy
+from secretsd.policy.rules import CertificateProof, Policy
 
 
 def check_exposure(config: Config, policy: Policy) -> None:
@@ -17,7 +17,7 @@ def check_exposure(config: Config, policy: Policy) -> None:
     if not unproven:
         return
     who = ", ".join(unproven[:10]) + (", …" if len(unproven) > 10 else "")
-    remedy = f"give each a token_sha256 or a uid under auth in {config.security.rbac_policy_path}: {who}"
+    remedy = f"give each a token_sha256, a uid or a certificate under auth in {config.security.rbac_policy_path}: {who}"
     if config.security.require_client_auth:
         raise PolicyError(f"security.require_client_auth is true and {len(unproven)} clients have no proof; {remedy}")
     if not config.server.bind_addr.is_loopback:
@@ -25,3 +25,21 @@ def check_exposure(config: Config, policy: Policy) -> None:
             f"server.bind_addr {config.server.bind_addr} can be reached from other machines and "
             f"{len(unproven)} clients have no proof; {remedy}"
         )
+
+
+def idle_certificates(config: Config, policy: Policy) -> list[str]:
+    """Return a warning for each client with a certificate that can't prove it, because nobody is asked for one."""
+    warnings = []
+    for name, rule in policy.clients.items():
+        kinds = {proof.mark[0] for proof in rule.auth if isinstance(proof, CertificateProof)}
+        if kinds and not config.server.asks_for_certificates:
+            warnings.append(
+                f"clients.{name}.auth: no certificate proves it while server.tls_client_ca and tls_client_certs are "
+                "empty; set one of them and restart"
+            )
+        elif kinds - {"sha256"} and config.server.tls_client_ca is None:
+            warnings.append(
+                f"clients.{name}.auth: cert_subject and cert_san count under an authority only; set "
+                "server.tls_client_ca and restart, or give a cert_sha256"
+            )
+    return warnings

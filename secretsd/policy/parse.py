@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,16 @@ from secretsd.config import Config
 from secretsd.errors import PolicyError
 from secretsd.policy import document as d
 from secretsd.policy.client import parse_client
-from secretsd.policy.exposure import check_exposure
-from secretsd.policy.rules import BUILT_IN, ClientRule, Policy, SecretRule, TokenProof
+from secretsd.policy.exposure import check_exposure, idle_certificates
+from secretsd.policy.rules import (
+    BUILT_IN,
+    CertificateMark,
+    CertificateProof,
+    ClientRule,
+    Policy,
+    SecretRule,
+    TokenProof,
+)
 from secretsd.policy.secret import parse_secret_rule, shadow_warnings
 
 _KEYS: Final = ("default_deny", "clients", "secrets")
@@ -35,7 +44,7 @@ def load(path: Path, config: Config) -> Policy:
         raise PolicyError(f"{path} can't be read: {error.strerror}") from None
     policy = parse(content, source=str(path))
     check_exposure(config, policy)
-    return policy
+    return replace(policy, warnings=(*policy.warnings, *idle_certificates(config, policy)))
 
 
 def parse(content: bytes, *, source: str = "policy.yaml") -> Policy:
@@ -97,13 +106,19 @@ def _rules(node: Node, findings: d.Findings) -> list[SecretRule]:
 
 
 def _shared_proofs(clients: dict[str, ClientRule]) -> list[str]:
-    """Return a warning for each token that proves several clients: the log can't tell who of them it was."""
-    owners: dict[bytes, list[str]] = {}
+    """Return a warning for each token or certificate of several clients: the log can't tell who of them it was."""
+    owners: dict[bytes | CertificateMark, list[str]] = {}
     for name, rule in clients.items():
-        for digest in dict.fromkeys(proof.sha256 for proof in rule.auth if isinstance(proof, TokenProof)):
-            owners.setdefault(digest, []).append(name)
+        shareable = (
+            proof.sha256 if isinstance(proof, TokenProof) else proof.mark
+            for proof in rule.auth
+            if isinstance(proof, (TokenProof, CertificateProof))
+        )
+        for proof in dict.fromkeys(shareable):
+            owners.setdefault(proof, []).append(name)
     return [
-        f"clients {', '.join(names)} share a token: whoever has it can be any of them; give each its own"
-        for names in owners.values()
+        f"clients {', '.join(names)} share a {'token' if isinstance(proof, bytes) else 'certificate'}: whoever has it "
+        "can be any of them; give each its own"
+        for proof, names in owners.items()
         if len(names) > 1
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from msgspec import UNSET, UnsetType
 
@@ -36,7 +36,20 @@ class UidProof:
     uid: int
 
 
-Proof = TokenProof | UidProof
+CertificateMark = tuple[Literal["sha256", "subject", "san"], str]
+"""What is told of a certificate: the SHA-256 of its DER in lower-case hex, its subject as RFC 4514 writes it, or one
+of its alternative names, "DNS:…" in lower case or "URI:…"."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateProof:
+    """Whoever has the key of a client certificate that bears `mark` is the client, until `not_after_ms`."""
+
+    mark: CertificateMark
+    not_after_ms: int | None = None
+
+
+Proof = TokenProof | UidProof | CertificateProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,7 @@ class Policy:
     warnings: tuple[str, ...] = ()
     token_owners: Mapping[bytes, tuple[str, ...]] = field(init=False, repr=False)
     uid_owners: Mapping[int, tuple[str, ...]] = field(init=False, repr=False)
+    certificate_owners: Mapping[CertificateMark, tuple[str, ...]] = field(init=False, repr=False)
     _reach: dict[tuple[str, str], bool] = field(init=False, repr=False, compare=False, default_factory=dict)
     _found: dict[str, SecretRule] = field(init=False, repr=False, compare=False, default_factory=dict)
     _matchers: tuple[tuple[NameSet, SecretRule], ...] = field(init=False, repr=False, compare=False)
@@ -96,14 +110,18 @@ class Policy:
     def __post_init__(self) -> None:
         tokens: dict[bytes, tuple[str, ...]] = {}
         uids: dict[int, tuple[str, ...]] = {}
+        marks: dict[CertificateMark, tuple[str, ...]] = {}
         for client, rule in self.clients.items():
             for proof in dict.fromkeys(rule.auth):
                 if isinstance(proof, UidProof):
                     uids[proof.uid] = (*uids.get(proof.uid, ()), client)
+                elif isinstance(proof, CertificateProof):
+                    marks[proof.mark] = (*marks.get(proof.mark, ()), client)
                 else:
                     tokens[proof.sha256] = (*tokens.get(proof.sha256, ()), client)
         object.__setattr__(self, "token_owners", tokens)
         object.__setattr__(self, "uid_owners", uids)
+        object.__setattr__(self, "certificate_owners", marks)
         object.__setattr__(self, "_matchers", tuple((NameSet([rule.pattern]), rule) for rule in self.rules))
 
     def may(self, client: str, capability: Capability, name: str | None = None) -> bool:

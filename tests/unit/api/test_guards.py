@@ -176,7 +176,7 @@ async def test_peers_over_the_network_are_let_in_only_when_told(
     service: FakeService, launch: Launch, monkeypatch: pytest.MonkeyPatch, deny: str, status: int, connect: Connect
 ) -> None:
     far = Peer(address="10.1.2.3", uid=None, unix=False, loopback=False)
-    monkeypatch.setattr("secretsd.api.connections.peer_of", lambda _transport: far)
+    monkeypatch.setattr("secretsd.api.connections.peer_of", lambda _transport, _trust: far)
     server = await launch(security=f"deny_network_remote = {deny}")
     wire = await connect(int(server.url.rpartition(":")[2]))
     await wire.send(request("GET", "/secret/a"))

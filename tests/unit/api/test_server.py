@@ -240,6 +240,6 @@ def test_connections_are_limited_by_descriptors(monkeypatch: pytest.MonkeyPatch)
 def test_tls_is_1_2_at_least(tmp_path: Path) -> None:
     certificate(tmp_path)
     config = configured(tmp_path, 'tls_cert = "server.pem"\ntls_key = "server.key"')
-    context = tls.context(config.server)
+    context, _ = tls.context(config.server)
     assert context is not None
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
