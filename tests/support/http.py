@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.support.certificates import Certified
 from tests.support.waiting import PATIENCE_SECS
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -188,9 +189,12 @@ def tcp(port: int, host: str = "127.0.0.1", *, source: str | None = None, **iden
     return Api(lambda: http.client.HTTPConnection(host, port, timeout=PATIENCE_SECS, source_address=origin), **identity)
 
 
-def tls(port: int, authority: Path, **identity: Any) -> Api:
-    """Return the daemon on a TCP port that speaks TLS, with a certificate of `authority`."""
-    context = ssl.create_default_context(cafile=str(authority))
+def tls(port: int, authority: Path, *, certified: Certified | None = None, **identity: Any) -> Api:
+    """Return the daemon on a TCP port that speaks TLS, with a certificate of `authority`; `certified` is ours."""
+    if certified is None:
+        context = ssl.create_default_context(cafile=str(authority))
+    else:
+        context = certified.presented_to(authority)
     return Api(
         lambda: http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE_SECS, context=context), **identity
     )

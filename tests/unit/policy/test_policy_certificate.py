@@ -58,8 +58,8 @@ def test_it_may_end_at_a_time_as_tokens_do() -> None:
         ('{cert_san: "IP:10.0.0.1"}', "DNS:backend.lan"),
         ('{cert_sha: "x"}', "did you mean"),
         (f'{{cert_sha256: {DIGEST}, cert_subject: "CN=a"}}', "two proofs are two entries"),
-        ("{uid: 7, not_after: \"2027-01-15T08:00:00Z\"}", "two proofs are two entries"),
-        ("{not_after: \"2027-01-15T08:00:00Z\"}", "two proofs are two entries"),
+        ('{uid: 7, not_after: "2027-01-15T08:00:00Z"}', "two proofs are two entries"),
+        ('{not_after: "2027-01-15T08:00:00Z"}', "two proofs are two entries"),
         ("{}", "two proofs are two entries"),
     ],
 )
