@@ -69,7 +69,7 @@ _SCHEMES: Final = {
         "type": "apiKey",
         "in": "header",
         "name": "X-Jarvis-Client",
-        "description": "Names the client; with a uid in the policy, the connection is the proof",
+        "description": "Names the client; the connection may be the proof: by uid, or by certificate",
     },
     "token": {
         "type": "http",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -127,13 +126,37 @@ def _discard_output() -> None:
     metavar="FILE",
     help="The file that holds the client's token. JARVIS_CLIENT_TOKEN may hold the token itself.",
 )
+@click.option(
+    "--ca-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="JARVIS_SECRETS_CA_FILE",
+    show_envvar=True,
+    metavar="PEM",
+    help="With https://: whom to trust, where that isn't one of the system's authorities.",
+)
+@click.option(
+    "--cert-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="JARVIS_CLIENT_CERT_FILE",
+    show_envvar=True,
+    metavar="PEM",
+    help="With https://: a certificate that proves the client; --key-file is its key.",
+)
+@click.option(
+    "--key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="JARVIS_CLIENT_KEY_FILE",
+    show_envvar=True,
+    metavar="PEM",
+    help="The key of --cert-file, without a passphrase.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.version_option(package_name="jarvis-secretsd", prog_name="secretsctl")
 @click.pass_context
-def root(ctx: click.Context, url: str | None, client: str | None, token_file: Path | None, *, as_json: bool) -> None:
+def root(ctx: click.Context, /, url: str | None, client: str | None, *, as_json: bool, **files: Path | None) -> None:
     """Operate jarvis-secretsd: keep secrets, rotate them, watch who reads them.
 
-    Values come from standard input or a file, never from the command line. --url, --client, --token-file and
-    --json may also stand after the command.
+    Values come from standard input or a file, never from the command line. These options may also stand after the
+    command.
     """
-    ctx.obj = replace(Settings(), url=url or None, client=client or None, token_file=token_file, as_json=as_json)
+    ctx.obj = Settings(url=url or None, client=client or None, as_json=as_json, **files)

@@ -24,6 +24,9 @@ class Settings:
     url: str | None = None
     client: str | None = None
     token_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     as_json: bool = False
 
 
@@ -39,12 +42,15 @@ _JSON: Final = click.option(
 _CONNECTION: Final = (
     click.option("--url", metavar="URL", expose_value=False, callback=_remember, hidden=True),
     click.option("--client", metavar="NAME", expose_value=False, callback=_remember, hidden=True),
-    click.option(
-        "--token-file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        expose_value=False,
-        callback=_remember,
-        hidden=True,
+    *(
+        click.option(
+            option,
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            expose_value=False,
+            callback=_remember,
+            hidden=True,
+        )
+        for option in ("--token-file", "--ca-file", "--cert-file", "--key-file")
     ),
 )
 

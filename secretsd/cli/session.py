@@ -30,9 +30,11 @@ RETRY_MOST_SECS: Final = 5.0
 _HINTS: Final = {
     "missing-client": "say who you are: --client NAME or JARVIS_CLIENT_ID",
     "unknown-client": "is --client (or JARVIS_CLIENT_ID) one of the clients in policy.yaml?",
-    "bad-credential": "give the client's token: --token-file FILE, JARVIS_CLIENT_TOKEN_FILE or JARVIS_CLIENT_TOKEN",
+    "bad-credential": "give the client's token: --token-file FILE, JARVIS_CLIENT_TOKEN_FILE or JARVIS_CLIENT_TOKEN; "
+    "or its certificate: --cert-file and --key-file",
     "foreign-request": "use 127.0.0.1 or the Unix socket in --url, or add the host to server.allowed_hosts",
 }
+_OF_CONNECTION: Final = ("url", "client", "token_file", "ca_file", "cert_file", "key_file")
 _UNREACHABLE_HINT: Final = (
     "is the daemon running (systemctl status jarvis-secretsd)? --url or JARVIS_SECRETS_URL says where it is"
 )
@@ -76,6 +78,9 @@ class Session:
                 client_id=settings.client,
                 token=None if token_file else os.environ.get("JARVIS_CLIENT_TOKEN") or None,
                 token_file=token_file,
+                ca_file=settings.ca_file,
+                cert_file=settings.cert_file,
+                key_file=settings.key_file,
                 timeout_secs=timeout_secs,
             )
         except SecretsError as error:
@@ -201,6 +206,5 @@ def names_for_completion(ctx: click.Context) -> list[str]:
 
 def _settings_of(params: Mapping[str, Any]) -> Settings:
     """Return the global options where the group's callback, which notes them, doesn't run: in completion."""
-    return Settings(
-        url=params.get("url"), client=params.get("client"), token_file=params.get("token_file"), as_json=False
-    )
+    given: dict[str, Any] = {name: params.get(name) for name in _OF_CONNECTION}
+    return Settings(**given)

@@ -56,7 +56,11 @@ allowed_hosts = []
 # TLS: paths of PEM files; empty means off.
 tls_cert = ""
 tls_key = ""
+# Clients may prove themselves by certificate: under these authorities, or each by itself (a file or a folder).
 tls_client_ca = ""
+tls_client_certs = ""
+# true: where one of the two is set, nobody without such a certificate is heard over TCP.
+tls_client_required = true
 
 [paths]
 # The encrypted secrets, the key that opens them, and the log of who did what. Back up the first two apart.
@@ -72,7 +76,7 @@ grace_days = 14
 require_client_id_header = true
 deny_network_remote = true
 rbac_policy_path = {_quoted(setup.policy)}
-# true: refuse to start while a client in the policy has no token or uid to prove itself with.
+# true: refuse to start while a client in the policy has no token, certificate or uid to prove itself with.
 require_client_auth = true
 
 [crypto]
@@ -128,7 +132,8 @@ clients:
   # can: read, write, rotate, delete, audit.
   # auth: any one of these proves the client. A token's hash: printf %s "$TOKEN" | sha256sum. Two tokens may overlap
   # while one replaces the other: - {{token_sha256: "...", not_after: "2027-01-01T00:00:00Z"}}. On the same machine
-  # the user is proof enough: - {{uid: 1001}}.
+  # the user is proof enough: - {{uid: 1001}}. Over TLS a certificate: - {{cert_sha256: "..."}} or
+  # - {{cert_subject: "CN=backend"}}.
 {"".join(_client(one, tokens[one.name]) for one in clients)}
 # What secrets are, by name; the first match wins, and yours come before the built-in rules. `rotation: auto` only for
 # what nobody else has to be told of: a database doesn't learn of a new password by itself.

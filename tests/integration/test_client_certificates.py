@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from secretsd_client import SecretsClient, Settings
 
 from tests.support.certificates import Certified, certified
-from tests.support.daemon import Daemon
+from tests.support.daemon import COMMANDS, Daemon
 from tests.support.http import tls
 from tests.support.tls import make_server_certificate
 from tests.support.waiting import eventually
@@ -134,3 +137,27 @@ def test_a_bad_certificate_is_refused_and_the_old_one_goes_on(daemon: Daemon, op
     daemon.reload()
     eventually(lambda: "tls_key" in daemon.output(), "the refusal is logged")
     assert tls(daemon.port, daemon.authority, certified=operator).value("x") == "v"
+
+
+def test_secretsctl_and_the_python_client_present_it(daemon: Daemon, operator: Certified) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "JARVIS_SECRETS_URL": f"https://127.0.0.1:{daemon.port}",
+        "JARVIS_SECRETS_CA_FILE": str(daemon.authority),
+        "JARVIS_CLIENT_ID": "admin",
+    }
+
+    def get(*options: str | Path) -> subprocess.CompletedProcess[str]:
+        asked = [COMMANDS / "secretsctl", "get", "x", *options]
+        return subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    without = get()
+    assert (without.returncode, "JARVIS_CLIENT_CERT_FILE" in without.stderr) == (3, True)
+    presented = get("--cert-file", operator.cert_file, "--key-file", operator.key_file)
+    assert (presented.returncode, presented.stdout) == (0, "v")
+    assert daemon.events("secret.read")[-1]["data"]["auth"] == "tls"
+    environment |= {
+        "JARVIS_CLIENT_CERT_FILE": str(operator.cert_file), "JARVIS_CLIENT_KEY_FILE": str(operator.key_file)
+    }  # fmt: skip
+    with SecretsClient(Settings.from_env(environment)) as client:
+        assert client.get_secret("x") == "v"

@@ -4,7 +4,8 @@
         answer = await http.request("GET", "/secret/brave_api_key")    # any status comes back as a Response
         answer.status, answer.headers["Vault-Generation"], answer.json()
 
-    HttpTransport(url, *, client_id, token=None, token_file=None, timeout_secs=5.0)
+    HttpTransport(url, *, client_id, token=None, token_file=None,
+                  ca_file=None, cert_file=None, key_file=None, timeout_secs=5.0)
     HttpTransport.from_env()
     request(method, path, *, body=None, headers=None) -> Response      # raises SecretsUnavailable
     close()
@@ -28,6 +29,7 @@ from yarl import URL
 
 from secretsd_client._errors import SecretsError, SecretsUnavailable
 from secretsd_client._socket import doubt, usable_default
+from secretsd_client._tls import Tls
 
 DEFAULT_URL = "http://127.0.0.1:8081"
 _CONNECTIONS = 16
@@ -60,10 +62,14 @@ class HttpTransport:
         client_id: str | None,
         token: str | None = None,
         token_file: Path | None = None,
+        ca_file: Path | None = None,
+        cert_file: Path | None = None,
+        key_file: Path | None = None,
         timeout_secs: float = 5.0,
     ) -> None:
-        """Raise SecretsError for a URL, a client id or a pair of tokens that make no sense."""
+        """Raise SecretsError for a URL, a client id, a pair of tokens or files for TLS that make no sense."""
         self._base, self._socket = _parse_url(url)
+        self._tls = Tls(url, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         self.url = url
         if token is not None and token_file is not None:
             raise SecretsError("give either a token or a token file, not both")
@@ -79,17 +85,23 @@ class HttpTransport:
 
     @classmethod
     def from_env(cls) -> Self:
-        """Read JARVIS_SECRETS_URL, JARVIS_CLIENT_ID and JARVIS_CLIENT_TOKEN or JARVIS_CLIENT_TOKEN_FILE.
+        """Read the JARVIS_* variables of the daemon's URL, of the client's name and proof, and of TLS.
 
         Without a URL it is the packaged Unix socket where that can be used and trusted, else
         http://127.0.0.1:8081.
         """
-        token_file = os.environ.get("JARVIS_CLIENT_TOKEN_FILE")
+
+        def path(name: str) -> Path | None:
+            return Path(value) if (value := os.environ.get(name)) else None
+
         return cls(
             os.environ.get("JARVIS_SECRETS_URL") or default_url(),
             client_id=os.environ.get("JARVIS_CLIENT_ID") or None,
             token=os.environ.get("JARVIS_CLIENT_TOKEN") or None,
-            token_file=Path(token_file) if token_file else None,
+            token_file=path("JARVIS_CLIENT_TOKEN_FILE"),
+            ca_file=path("JARVIS_SECRETS_CA_FILE"),
+            cert_file=path("JARVIS_CLIENT_CERT_FILE"),
+            key_file=path("JARVIS_CLIENT_KEY_FILE"),
         )
 
     def __repr__(self) -> str:
@@ -100,7 +112,7 @@ class HttpTransport:
     ) -> Response:
         """Return the daemon's answer, whatever its status; raise SecretsUnavailable when there is none.
 
-        SecretsError is for a token file that holds no token. After a 401 a token file that has changed is
+        SecretsError is for a file that holds no token, or no certificate. After a 401 a token file that has changed is
         read and the request sent once more: a refused request did nothing, so any method may be repeated.
         """
         answer = await self._once(method, path, body, headers)
@@ -116,16 +128,24 @@ class HttpTransport:
         if body is not None:
             data = json.dumps(body, separators=(",", ":")).encode()
             sent["Content-Type"] = "application/json"
+        tls = self._tls.context()
         failure: str
         try:
             async with self._opened().request(
-                method, self._target(path), data=data, headers=sent, allow_redirects=False
+                method, self._target(path), data=data, headers=sent, allow_redirects=False, ssl=tls
             ) as answer:
                 return Response(answer.status, answer.headers, await answer.read())
         except TimeoutError:
             failure = f"no answer within {self._timeout.total} s"
-        except (aiohttp.ClientConnectorError, OSError) as error:
+        except aiohttp.ClientConnectorCertificateError as error:
+            failure = (
+                f"{error.strerror or 'its certificate is not trusted'}; JARVIS_SECRETS_CA_FILE names whom to trust"
+            )
+        except aiohttp.ClientConnectorError as error:
             failure = error.strerror or type(error).__name__
+        except (aiohttp.ServerDisconnectedError, OSError) as error:
+            failure = getattr(error, "strerror", None) or type(error).__name__
+            failure += self._tls.why_hung_up()
         except (aiohttp.ClientError, ValueError, RuntimeError) as error:
             failure = type(error).__name__
         # Raised out here so that no library's exception, which carries our headers, hangs on this one.

@@ -24,6 +24,10 @@ class Settings:
     client_id: str | None = None
     token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
+    ca_file: Path | None = None
+    """With `https://`: whom to trust, None for the system's authorities; and a certificate that proves the client."""
+    cert_file: Path | None = None
+    key_file: Path | None = None
     pubkey: Path | None = None
     """A PEM of the daemon's event-signing key; None: the daemon is asked over HTTP."""
     mqtt_url: str | None = None
@@ -52,6 +56,9 @@ class Settings:
             client_id=text("JARVIS_CLIENT_ID") or default_client_id,
             token=text("JARVIS_CLIENT_TOKEN"),
             token_file=path("JARVIS_CLIENT_TOKEN_FILE"),
+            ca_file=path("JARVIS_SECRETS_CA_FILE"),
+            cert_file=path("JARVIS_CLIENT_CERT_FILE"),
+            key_file=path("JARVIS_CLIENT_KEY_FILE"),
             pubkey=path("JARVIS_SECRETS_PUBKEY"),
             mqtt_url=text("JARVIS_MQTT_URL"),
             mqtt_username=text("JARVIS_MQTT_USERNAME"),
@@ -68,6 +75,9 @@ class Settings:
             client_id=self.client_id,
             token=self.token,
             token_file=self.token_file,
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
             timeout_secs=self.timeout_secs,
         )
 

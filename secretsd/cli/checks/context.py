@@ -153,7 +153,7 @@ class Context:
             settings = self.settings
             if settings.url is None:
                 with contextlib.suppress(Skip):
-                    settings = replace(settings, url=_served_at(self.config))
+                    settings = replace(settings, url=_served_at(self.config, over_tls=settings.cert_file is not None))
             self._session = Session.open(settings, timeout_secs=ANSWER_SECS)
         return self._session
 
@@ -200,7 +200,8 @@ class Context:
 
     def _names_somebody(self) -> bool:
         """Tell whether the daemon could know who asks; an anonymous call would only be one more refusal in its log."""
-        if self.settings.client or self.settings.token_file or os.environ.get("JARVIS_CLIENT_TOKEN"):
+        settings = self.settings
+        if settings.client or settings.token_file or settings.cert_file or os.environ.get("JARVIS_CLIENT_TOKEN"):
             return True
         try:
             return not self.config.security.require_client_id_header
@@ -252,10 +253,12 @@ def keys_in(path: Path) -> list[VerifyKey]:
     return [VerifyKey.from_pem(pem) for pem in _PEM.findall(path.read_bytes())]
 
 
-def _served_at(config: Config) -> str:
+def _served_at(config: Config, *, over_tls: bool) -> str:
+    """Return where the daemon is asked; `over_tls`: by somebody who has a certificate to show, if it takes any."""
     server = config.server
-    if server.allow_unix_socket and os.access(server.unix_socket_path, os.R_OK | os.W_OK):
-        return f"unix://{server.unix_socket_path}"
+    socket = None if (over_tls and server.tls) or not server.allow_unix_socket else server.unix_socket_path
+    if socket is not None and os.access(socket, os.R_OK | os.W_OK):
+        return f"unix://{socket}"
     address = server.bind_addr
     host = ANY_HOST.get(address.host) or (f"[{address.host}]" if ":" in address.host else address.host)
     return f"{'https' if server.tls else 'http'}://{host}:{address.port}"

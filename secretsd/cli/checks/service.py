@@ -36,7 +36,10 @@ def daemon(context: Context) -> Finding:
 def _about_tls(url: str) -> list[str]:
     if not url.startswith("https://"):
         return []
-    return ["where its certificate is from an authority of your own: SSL_CERT_FILE=CA.pem secretsctl doctor"]
+    return [
+        "where its certificate is from an authority of your own: --ca-file CA.pem",
+        "where it asks for a client certificate: --cert-file CLIENT.pem --key-file CLIENT.key",
+    ]
 
 
 def judge_health(health: Health, url: str) -> Finding:
