@@ -40,6 +40,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Setting up": {
         "init": ("init", "Write a configuration, a policy and an empty vault."),
+        "broker": ("broker", "Set the MQTT broker up."),
         "vault": ("vault", "Look after the vault's files."),
         "completion": ("completion", "Print the shell's completion script."),
     },

@@ -144,11 +144,3 @@ def test_the_daemon_does_not_speak_to_a_broker_it_cannot_verify(
         always(lambda: daemon.api.health()["bus"] == "disconnected", "an unverified broker is used", during=2)
     finally:
         broker.close()
-
-
-def test_the_readmes_user_names_are_those_of_the_acl() -> None:
-    readme = (CONFIGURATION / "README.md").read_text()
-    users = [line.split()[1] for line in ACL.splitlines() if line.startswith("user ")]
-    named = [line.split()[-1] for line in readme.splitlines() if "mosquitto_passwd /etc" in line]
-    assert named
-    assert set(named) <= set(users)

@@ -1,0 +1,1 @@
+"""What `secretsctl broker setup` writes for Mosquitto: its listener, its passwords and its ACL (docs/broker.md)."""

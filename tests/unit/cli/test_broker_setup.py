@@ -1,0 +1,170 @@
+"""broker setup: what it refuses, what it does with other files, and that mosquitto/ is what it writes.
+
+`python -m tests.unit.cli.test_broker_setup` writes mosquitto/ anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secretsd import config
+from secretsd.cli.errors import Failed
+from secretsd.cli.mosquitto.files import marked
+from secretsd.cli.mosquitto.plan import Places, Plan, Wishes, names_in, work_out
+from secretsd.policy import parse
+from tests.unit.cli.installation import Installation
+
+EXAMPLE = """
+clients:
+  admin: {allow: ["*"], can: [read, write, rotate, delete, audit]}
+  backend: {allow: [jwt_signing_key, postgres_password, jarvis_encryption_key, home_assistant_token]}
+  python-services: {allow: [brave_api_key, tavily_api_key, duckduckgo_api_key, postgres_password]}
+  postgres: {allow: [postgres_password]}
+  ha-client: {allow: [home_assistant_token]}
+  mcp: {allow: [brave_api_key, tavily_api_key, browserbase_api_key]}
+"""
+NO_WISHES = Wishes()
+REPOSITORY = Path(__file__).parents[3] / "mosquitto"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Installation:
+    made = Installation(tmp_path)
+    made.configure({"bus": {"enabled": True, "url": "mqtt://127.0.0.1:1883", "topic_prefix": "jarvis/secretsd"}})
+    (tmp_path / "mosquitto" / "conf.d").mkdir(parents=True)
+    return made
+
+
+def plan(place: Installation, wishes: Wishes = NO_WISHES) -> Plan:
+    folder = place.folder / "mosquitto"
+    places = Places(folder / "conf.d" / "jarvis.conf", folder / "jarvis", place.folder / "etc" / "mqtt")
+    return work_out(config.load(place.config_path, {}), parse(EXAMPLE.encode()), [], places, wishes)
+
+
+def content(made: Plan, name: str) -> str:
+    return next(one.content for one in made.files if one.path.name == name)
+
+
+def expected(made: Plan, name: str) -> str:
+    """Return a file as it is where Debian has it."""
+    folder = str(next(one.path for one in made.files if one.path.name == "acl").parent)
+    return content(made, name).replace(folder, "/etc/mosquitto/jarvis")
+
+
+@pytest.mark.parametrize(("committed", "written"), [("acl", "acl"), ("mosquitto.conf", "jarvis.conf")])
+def test_the_files_in_mosquitto_are_what_is_written_for_the_example(
+    place: Installation, committed: str, written: str
+) -> None:
+    made = plan(place, Wishes(homeassistant="homeassistant"))
+    assert (REPOSITORY / committed).read_text() == expected(made, written)
+
+
+@pytest.mark.parametrize(
+    ("bus", "said"),
+    [
+        ({"username": "backend"}, "somebody else's name"),
+        ({"url": "mqtt://broker.lan:1883"}, "without TLS"),
+        ({"url": "mqtts://broker.lan"}, "needs the broker's certificate"),
+    ],
+)
+def test_what_would_not_be_safe_is_refused(place: Installation, bus: dict[str, Any], said: str) -> None:
+    place.configure({"bus": bus})
+    with pytest.raises(Failed, match=said) as caught:
+        plan(place)
+    assert caught.value.hint
+
+
+def test_a_user_that_is_not_there_cannot_be_renewed(place: Installation) -> None:
+    with pytest.raises(Failed, match="nobody is no user of the broker"):
+        plan(place, Wishes(renew=("nobody",)))
+
+
+@pytest.mark.parametrize("file", ["mosquitto.conf", "conf.d/other.conf"])
+@pytest.mark.parametrize(
+    "line", ["allow_anonymous true", "password_file /x", "acl_file /x", "listener 1883", "port 1883"]
+)
+def test_what_another_configuration_says_against_it_is_named(place: Installation, file: str, line: str) -> None:
+    (place.folder / "mosquitto" / file).write_text(f"# {line}\n{line}\n")
+    with pytest.raises(Failed, match=f"says `{line}`") as caught:
+        plan(place)
+    assert file in str(caught.value)
+
+
+def test_what_may_be_said_once_is_left_to_who_says_it_already(place: Installation) -> None:
+    assert "\npersistence_location /var/lib/mosquitto/\n" in content(plan(place), "jarvis.conf")
+    (place.folder / "mosquitto" / "mosquitto.conf").write_text(
+        "persistence true\npersistence_location /var/lib/mosquitto/\nlistener 1884\n"
+    )
+    assert "\npersistence_location" not in content(plan(place), "jarvis.conf")
+
+
+def test_a_certificate_is_kept_by_the_next_run(place: Installation) -> None:
+    place.configure({"bus": {"url": "mqtts://broker.lan"}})
+    first = plan(place, Wishes(cert=Path("/c.pem"), key=Path("/k.pem")))
+    for one in first.files:
+        one.write()
+    text = content(plan(place), "jarvis.conf")
+    assert "\nlistener 8883\ncertfile /c.pem\nkeyfile /k.pem\n" in text
+
+
+def test_a_private_address_may_be_named_without_tls(place: Installation) -> None:
+    place.configure({"bus": {"url": "mqtt://mosquitto:1883"}})
+    assert "\nlistener 1884 172.18.0.2\n" in content(plan(place, Wishes(listen=("172.18.0.2", 1884))), "jarvis.conf")
+
+
+def test_a_password_that_others_may_read_is_refused(place: Installation) -> None:
+    for one in plan(place).files:
+        one.write()
+    (place.folder / "etc/mqtt/backend.password").chmod(0o644)
+    with pytest.raises(Failed, match="chmod 600"):
+        plan(place)
+
+
+def test_the_daemons_password_is_made_anew_where_it_cannot_be_read_any_more(place: Installation) -> None:
+    for one in plan(place).files:
+        one.write()
+    (place.folder / "etc/mqtt.password").unlink()
+    again = {one.user: one.made for one in plan(place).logins}
+    assert (again["secretsd"], again["backend"]) == ("new", "kept")
+
+
+def test_what_was_interrupted_is_completed_by_the_next_run(place: Installation) -> None:
+    whole = plan(place)
+    for one in whole.files[:3]:
+        one.write()
+    for one in plan(place).files:
+        one.write()
+    assert plan(place).changed == []
+
+
+def test_the_vaults_names_are_read_from_its_file(tmp_path: Path) -> None:
+    vault = tmp_path / "vault.json"
+    assert names_in(vault) == []
+    vault.write_text('{"secrets": {"b": {}, "a": {}, "no name\\ntopic readwrite #": {}}}')
+    assert names_in(vault) == ["a", "b"]
+    for text in ("", "[]", "{}", '{"secrets": 7}'):
+        vault.write_text(text)
+        with pytest.raises(Failed, match="no vault"):
+            names_in(vault)
+
+
+def test_lines_outside_of_the_marks_never_become_a_clients_rights() -> None:
+    path = Path("/acl")
+    first = marked(path, None, "user a\ntopic read x", last=True)
+    again = marked(path, first + "topic readwrite #\n", "user a\ntopic read x", last=True)
+    assert again.index("topic readwrite #") < again.index("user a")
+    assert marked(path, again, "user a\ntopic read x", last=True) == again
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        example = Installation(Path(folder))
+        example.configure({"bus": {"enabled": True, "url": "mqtt://127.0.0.1:1883", "topic_prefix": "jarvis/secretsd"}})
+        ready = plan(example, Wishes(homeassistant="homeassistant"))
+        (REPOSITORY / "acl").write_text(expected(ready, "acl"))
+        (REPOSITORY / "mosquitto.conf").write_text(expected(ready, "jarvis.conf"))
