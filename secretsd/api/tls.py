@@ -76,7 +76,7 @@ def stamp(settings: ServerSettings) -> Stamp:
         if path is not None
     ]
     if settings.tls_client_certs is not None:
-        paths += _files(settings.tls_client_certs)
+        paths += pem_files(settings.tls_client_certs)
     return tuple(_stamp_of(path) for path in paths)
 
 
@@ -104,7 +104,7 @@ def _pinned(path: Path | None) -> list[x509.Certificate]:
     """Return the single certificates; one that could sign others would let in whoever its owner likes."""
     if path is None:
         return []
-    found = [one for file in _files(path) for one in _read(file, "tls_client_certs")]
+    found = [one for file in pem_files(path) for one in _read(file, "tls_client_certs")]
     if any(map(_may_sign, found)):
         raise ListenError(
             f"server.tls_client_certs {path}: a certificate in it may sign others; an authority goes into "
@@ -113,7 +113,8 @@ def _pinned(path: Path | None) -> list[x509.Certificate]:
     return found
 
 
-def _files(path: Path) -> list[Path]:
+def pem_files(path: Path) -> list[Path]:
+    """Return the files that `tls_client_certs` stands for: itself, or those in the folder."""
     return sorted(path.glob("*.pem")) if path.is_dir() else [path]
 
 

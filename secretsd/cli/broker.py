@@ -15,7 +15,7 @@ from secretsd import policy as policies
 from secretsd.cli.audit import DEFAULT_CONFIG
 from secretsd.cli.errors import Failed
 from secretsd.cli.mosquitto.files import Planned
-from secretsd.cli.mosquitto.plan import Places, Plan, Wishes, names_in, work_out
+from secretsd.cli.mosquitto.plan import PASSWORDS, Places, Plan, Wishes, names_in, work_out
 from secretsd.cli.options import Settings, json_option
 from secretsd.cli.output import emit_json, print_table
 from secretsd.cli.terminal import note
@@ -138,7 +138,7 @@ def setup(
     if not loaded.bus.enabled:
         raise Failed("bus.enabled is false: there is no broker", hint=f"set it to true in {loaded.source}")
     places = Places(
-        listener_file.absolute(), folder.absolute(), (password_dir or loaded.source.parent / "mqtt").absolute()
+        listener_file.absolute(), folder.absolute(), (password_dir or loaded.source.parent / PASSWORDS).absolute()
     )
     wishes = Wishes(listen, broker_cert, broker_key, homeassistant_user, renew)
     plan = work_out(loaded, policy, names_in(loaded.paths.vault_path), places, wishes)

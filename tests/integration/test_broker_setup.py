@@ -207,15 +207,39 @@ def test_nobody_else_is_let_in(running: Setup) -> None:
     assert isinstance(error, BusRejected)
 
 
-def test_the_doctor_finds_nothing_to_complain_about(running: Setup) -> None:
+def doctor(running: Setup, *checks: str) -> dict[str, dict[str, Any]]:
+    """Return what the doctor finds."""
     ended = subprocess.run(
         [COMMANDS / "secretsctl", "doctor", "--json", "--config", running.daemon.config_path,
-         *(f"--only={name}" for name in ("broker-login", "canary-anonymous", "canary-foreign", "queue", "bus")),
+         *(f"--only={name}" for name in checks),
          "--foreign-user", "writer", "--foreign-password-file", running.as_("writer").password_file],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    found = {one["name"]: one["status"] for one in json.loads(ended.stdout)["checks"]}
-    assert set(found.values()) == {"ok"}, found
+    return {one["name"]: one for one in json.loads(ended.stdout)["checks"]}
+
+
+def test_the_doctor_finds_nothing_to_complain_about(running: Setup) -> None:
+    found = doctor(running, "broker-login", "canary-anonymous", "canary-foreign", "canary-clients", "bus")
+    assert {one["status"] for one in found.values()} == {"ok"}, found
+
+
+def test_the_doctor_names_a_client_that_can_more_than_the_policy_says(running: Setup) -> None:
+    acl = running.folder / "jarvis/acl"
+    before = acl.read_text()
+    prefix = running.daemon.prefix
+    more = f"user backend\ntopic read {prefix}/secret/#\nuser writer\ntopic write {prefix}/audit/#\n"
+    acl.write_text(before + more)
+    try:
+        running.reload_broker()
+        eventually(lambda: running.says("writer", f"{prefix}/audit/x/y"), "the broker has read the ACL")
+        found = doctor(running, "canary-clients")["canary-clients"]
+        assert found["status"] == "failure"
+        assert "backend can read what the policy doesn't let it (secret/…)" in found["found"]
+        assert "writer can write under the prefix" in found["found"]
+    finally:
+        acl.write_text(before)
+        running.reload_broker()
+        eventually(lambda: not running.says("writer", f"{prefix}/audit/x/y"), "the broker has read the ACL")
 
 
 def test_a_second_run_changes_nothing_and_keeps_all_passwords(running: Setup) -> None:

@@ -33,21 +33,22 @@ def login(context: Context) -> Finding:
     bus = context.bus
     if bus.password_file is not None and not bus.password_file.exists():
         return failure(
-            f"bus.password_file {bus.password_file} doesn't exist", "write it (mosquitto/README.md), mode 0600"
+            f"bus.password_file {bus.password_file} doesn't exist",
+            "secretsctl broker setup   # makes it, and the broker's side of it",
         )
     error = context.login
     if isinstance(error, BusRejected):
         return failure(
             f"{error}, as {bus.username or 'a client without a name'}",
-            f"mosquitto_passwd /etc/mosquitto/jarvis/passwords {bus.username or 'secretsd'}   # then reload the broker",
-            f"and the same password in bus.password_file of {context.config_path}",
+            "secretsctl broker setup   # gives the broker the password in bus.password_file, or makes one",
+            "systemctl reload mosquitto",
         )
     if error is not None:
         raise Skip("no broker answers")
     if bus.username is None and bus.cert_file is None:
         return warning(
             "the broker lets the daemon in without credentials, so it can't tell it from others",
-            f"give [bus] a username and a password_file in {context.config_path} (mosquitto/README.md)",
+            f"secretsctl broker setup --config {context.config_path}   # says what to put into [bus]",
         )
     return ok(f"the broker knows {bus.username or 'the certificate ' + str(bus.cert_file)}")
 

@@ -1,8 +1,9 @@
 """Whether a stranger at the broker may speak under the prefix, or listen.
 
-A canary is a message without content, not retained, on a topic with a random name that nobody listens to. It is tried
-from both sides: the stranger publishes while the daemon's own user listens, and the other way round. Each time the
-daemon's user says something afterwards too: once that has come, what came before it would have come as well.
+A canary is a message without content, not retained, on a topic with a random name that nobody listens to: of a kind of
+its own, of a secret's and of the audit's, as somebody may have rights on one of these only. It is tried from both
+sides: the stranger publishes while the daemon's own user listens, and the other way round. Each time the daemon's user
+says something afterwards too: once that has come, what came before it would have come as well.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Final
 from secretsd_bus import BusError, BusRejected, BusSettings
 
 from secretsd.cli.checks.context import Context
-from secretsd.cli.checks.finding import Check, Finding, Skip, failure, listed, ok, warning
+from secretsd.cli.checks.finding import Check, Finding, Skip, combined, failure, listed, ok, plural, warning
 from secretsd.cli.checks.listening import GRACE_SECS, canary_topic, connected
+from secretsd.cli.mosquitto.plan import PASSWORDS
+from secretsd.policy import Policy
 
 FOR_EVERYBODY: Final = ("checkpoint/", "status/", "keys/", "audit/audit/key_rotated")
 """What every user of the broker may read (mosquitto/acl): no secret's name is in it."""
@@ -54,12 +57,52 @@ def foreign(context: Context) -> Finding:
     return judge(outcome, f"the user {name}", name)
 
 
+def clients(context: Context) -> Finding:
+    """See that each client whose password `broker setup` keeps here writes nothing and reads what the policy says."""
+    operator, policy, folder = context.broker, context.policy, context.config.source.parent / PASSWORDS
+    files = {name: folder / f"{name}.password" for name in policy.clients}
+    known = {name: file for name, file in files.items() if file.exists()}
+    if not known:
+        raise Skip(f"no client's password for the broker lies in {folder}; `secretsctl broker setup` makes them")
+    findings = []
+    for name, file in known.items():
+        stranger = replace(context.anonymous, username=name, password_file=file)
+        finding = judge_client(asyncio.run(probe(operator, stranger)), name, policy)
+        if finding.status != "ok":
+            findings.append(finding)
+    return combined(f"{plural(len(known), 'client')} can write nothing, and read what the policy lets them", findings)
+
+
+def judge_client(outcome: Outcome, name: str, policy: Policy) -> Finding:
+    """Judge what a client of the policy could do at the broker."""
+    fixes = ("secretsctl broker setup", "systemctl reload mosquitto")
+    if outcome.refused is not None:
+        return warning(f"the broker doesn't let {name} in with its password: {outcome.refused}", *fixes)
+    if not outcome.listening_works:
+        return judge(outcome, name, name)
+    can = ["write under the prefix"] if outcome.wrote else []
+    beyond = [topic for topic in outcome.read if not _may_hear(policy, name, topic)]
+    if beyond:
+        can.append(f"read what the policy doesn't let it ({listed(_kinds(beyond))})")
+    return failure(f"{name} can {' and '.join(can)}", *fixes) if can else ok(f"{name} is kept to its own")
+
+
+def _may_hear(policy: Policy, client: str, topic: str) -> bool:
+    """Tell whether the policy lets a client hear a topic, which is without the prefix here."""
+    if topic.startswith(FOR_EVERYBODY):
+        return True
+    match topic.split("/"):
+        case ["secret", name, _]:
+            return policy.may(client, "read", name)
+        case ["audit", *_]:
+            return policy.may(client, "audit")
+    return False
+
+
 async def probe(operator: BusSettings, stranger: BusSettings) -> Outcome:
     """Let a stranger try. Raises BusError when the operator's connection fails."""
     prefix = operator.topic_prefix
-    name = f"doctor-{secrets.token_hex(8)}"
-    # Somebody may have rights on the topics of secrets only. No client listens to a name that isn't in the vault.
-    canaries = [canary_topic(prefix), f"{prefix}/secret/{name}/canary"]
+    canaries, songs = _canaries(prefix), _canaries(prefix)
     async with connected(operator) as ours:
         await ours.listen([f"{prefix}/doctor/canary/+", *canaries])
         first = canary_topic(prefix)
@@ -72,7 +115,8 @@ async def probe(operator: BusSettings, stranger: BusSettings) -> Outcome:
                 for canary in canaries:
                     await theirs.say(canary)
                 last = canary_topic(prefix)
-                await ours.say(last)
+                for topic in (*songs, last):
+                    await ours.say(topic)
                 await ours.hears(last)
                 await asyncio.sleep(GRACE_SECS)
                 heard = {message.topic.removeprefix(f"{prefix}/") for message in theirs.heard}
@@ -82,6 +126,11 @@ async def probe(operator: BusSettings, stranger: BusSettings) -> Outcome:
             return Outcome(refused=f"it hangs up on it ({error})")
         wrote = any(message.topic in canaries for message in ours.heard)
         return Outcome(wrote=wrote, read=tuple(sorted(heard)))
+
+
+def _canaries(prefix: str) -> list[str]:
+    name = f"doctor-{secrets.token_hex(8)}"
+    return [canary_topic(prefix), f"{prefix}/secret/{name}/canary", f"{prefix}/audit/doctor/{name}"]
 
 
 def judge(outcome: Outcome, who: str, user: str) -> Finding:
@@ -97,14 +146,11 @@ def judge(outcome: Outcome, who: str, user: str) -> Finding:
     read = [topic for topic in outcome.read if not (named and topic.startswith(FOR_EVERYBODY))]
     if named:
         fixes = (
-            f"take the rights of {user} out of the broker's ACL (mosquitto/acl shows how)",
+            f"take the rights of {user} out of the broker's ACL (secretsctl broker setup --dry-run shows ours)",
             "systemctl reload mosquitto",
         )
     else:
-        fixes = (
-            "in mosquitto.conf: allow_anonymous false, and password_file and acl_file as in mosquitto/",
-            "systemctl restart mosquitto",
-        )
+        fixes = ("secretsctl broker setup   # passwords, ACL and allow_anonymous false", "systemctl restart mosquitto")
     can = ["write under the prefix"] if outcome.wrote else []
     if read:
         can.append(f"read under the prefix ({listed(_kinds(read))})")
@@ -115,16 +161,13 @@ def judge(outcome: Outcome, who: str, user: str) -> Finding:
 
 
 def _kinds(topics: Sequence[str]) -> list[str]:
-    """Return the first levels of the topics; our own canaries are named only where nothing else was heard."""
-    kinds = sorted({topic.split("/")[0] for topic in topics if not _is_canary(topic)})
+    """Return the first levels of the topics; `doctor` is named only where nothing else was heard."""
+    kinds = sorted({topic.split("/")[0] for topic in topics} - {"doctor"})
     return [f"{kind}/…" for kind in kinds] or ["what is published there"]
-
-
-def _is_canary(topic: str) -> bool:
-    return topic.startswith("doctor/") or topic.endswith("/canary")
 
 
 CHECKS: Final = (
     Check("canary-anonymous", "Can nobody without credentials write under the prefix, or read it?", anonymous),
     Check("canary-foreign", "Can another user of the broker neither write there nor read?", foreign),
+    Check("canary-clients", "Can each client write nothing there, and read only what the policy says?", clients),
 )

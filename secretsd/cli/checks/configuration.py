@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from cryptography import x509
 
 from secretsd import config as configuration
 from secretsd import policy as policies
+from secretsd.api.tls import pem_files
 from secretsd.cli.checks.context import Context
 from secretsd.cli.checks.finding import (
     Check,
@@ -24,11 +26,13 @@ from secretsd.cli.checks.finding import (
     skipped,
     warning,
 )
+from secretsd.cli.checks.listening import CONNECT_SECS
 from secretsd.cli.output import duration_text
 from secretsd.cli.session import near
+from secretsd.config import Bus
 from secretsd.errors import StartupError
 from secretsd.model import DAY_MS
-from secretsd.policy import NameSet, Policy, TokenProof
+from secretsd.policy import NameSet, Policy, UidProof
 from secretsd.policy.names import is_glob
 from secretsd.policy.rules import BUILT_IN
 
@@ -81,28 +85,28 @@ def proofs(context: Context) -> Finding:
 
 
 def tokens(context: Context) -> Finding:
-    """See that no token has run out or soon will."""
+    """See that no token, nor a certificate's time in the policy, has run out or soon will."""
     return judge_tokens(context.policy, context.now_ms())
 
 
 def judge_tokens(loaded: Policy, now_ms: int) -> Finding:
-    """Judge the `not_after` of all tokens: a client that can't prove itself any more is a failure."""
+    """Judge each `not_after` of the policy: a client that can't prove itself any more is a failure."""
     findings = []
     for name, rule in loaded.clients.items():
-        limits = [proof.not_after_ms for proof in rule.auth if isinstance(proof, TokenProof)]
+        limits = [proof.not_after_ms for proof in rule.auth if not isinstance(proof, UidProof)]
         ended = [limit for limit in limits if limit is not None and limit <= now_ms]
         lasting = [limit for limit in limits if limit is None or limit > now_ms + SOON_MS]
         other_proof = len(limits) < len(rule.auth)
         fix = HOW_TO_PROVE.replace("NAME", name)
         if ended and len(ended) == len(rule.auth):
-            findings.append(failure(f"{name}: its token ran out {_ago(now_ms - max(ended))} ago, it can't ask", fix))
+            findings.append(failure(f"{name}: its proof ran out {_ago(now_ms - max(ended))} ago, it can't ask", fix))
         elif not lasting and not other_proof and limits:
             left = max(limit for limit in limits if limit is not None) - now_ms
-            findings.append(warning(f"{name}: its token runs out in {_ago(left)}", fix))
+            findings.append(warning(f"{name}: its proof runs out in {_ago(left)}", fix))
         elif ended:
-            gone = plural(len(ended), "token")
+            gone = plural(len(ended), "proof")
             findings.append(warning(f"{name}: {gone} ran out", f"take it out of clients.{name}.auth"))
-    return combined("no token runs out within 14 days", findings)
+    return combined("no proof runs out within 14 days", findings)
 
 
 def _ago(milliseconds: int) -> str:
@@ -149,8 +153,9 @@ def certificates(context: Context) -> Finding:
     """See that no certificate has run out or soon will."""
     server, bus = context.config.server, context.config.bus
     own = [path for path in (server.tls_cert, bus.cert_file) if path is not None]
+    own += [] if server.tls_client_certs is None else pem_files(server.tls_client_certs)
     authorities = [path for path in (server.tls_client_ca, bus.ca_file) if path is not None]
-    if not own and not authorities:
+    if not own and not authorities and not bus.settings().tls:
         raise Skip("TLS is used nowhere")
     now = datetime.fromtimestamp(context.now_ms() / 1000, UTC)
     return combined(
@@ -159,12 +164,26 @@ def certificates(context: Context) -> Finding:
             *(finding for path in dict.fromkeys(own) for finding in _certificate(path, now, min)),
             # Of several authorities one that lasts is enough.
             *(finding for path in dict.fromkeys(authorities) for finding in _certificate(path, now, max)),
+            *_brokers(bus, now),
         ],
     )
 
 
+def _brokers(bus: Bus, now: datetime) -> list[Finding]:
+    """Judge the certificate that the broker shows; whether there is a broker is another check's question."""
+    settings = bus.settings()
+    if not bus.enabled or not settings.tls:
+        return []
+    try:
+        shown = ssl.get_server_certificate((settings.host, settings.port), timeout=CONNECT_SECS)
+        left = (x509.load_pem_x509_certificate(shown.encode()).not_valid_after_utc - now).total_seconds()
+    except (OSError, ValueError):
+        return []
+    return _judge_time(f"the certificate of the broker at {bus.url}", left, "renew it, then restart the broker")
+
+
 def _certificate(path: Path, now: datetime, choose: Callable[[Iterable[float]], float]) -> list[Finding]:
-    fix = f"put a new certificate into {path}, then `systemctl reload jarvis-secretsd`"
+    fix = f"put a new certificate into {path}; a running daemon takes up its own by itself"
     try:
         chain = x509.load_pem_x509_certificates(path.read_bytes())
     except PermissionError:
@@ -173,9 +192,13 @@ def _certificate(path: Path, now: datetime, choose: Callable[[Iterable[float]], 
         reason = error.strerror if isinstance(error, OSError) else "no certificate in PEM"
         return [failure(f"{path}: {reason}", fix)]
     left = choose((one.not_valid_after_utc - now).total_seconds() for one in chain)
+    return _judge_time(str(path), left, fix)
+
+
+def _judge_time(what: str, left: float, fix: str) -> list[Finding]:
     if left <= 0:
-        return [failure(f"{path} ran out {duration_text(-left)} ago", fix)]
-    return [warning(f"{path} runs out in {duration_text(left)}", fix)] if left * 1000 < SOON_MS else []
+        return [failure(f"{what} ran out {duration_text(-left)} ago", fix)]
+    return [warning(f"{what} runs out in {duration_text(left)}", fix)] if left * 1000 < SOON_MS else []
 
 
 def _one_line(error: Exception) -> str:
@@ -186,7 +209,7 @@ CHECKS: Final = (
     Check("config", "Does config.toml load?", config),
     Check("policy", "Does policy.yaml load, and is nothing in it doubtful?", policy),
     Check("proofs", "Can every client prove who it is?", proofs),
-    Check("tokens", "Has a token run out, or will it within 14 days?", tokens),
+    Check("tokens", "Has a token or certificate run out by the policy, or will it within 14 days?", tokens),
     Check("certificates", "Has a certificate run out, or will it within 14 days?", certificates),
     Check("patterns", "Does each line of the policy match a secret?", patterns),
 )

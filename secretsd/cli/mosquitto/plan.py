@@ -20,6 +20,8 @@ from secretsd.model import is_name
 from secretsd.policy import Policy
 
 DAEMON: Final = "secretsd"
+PASSWORDS: Final = "mqtt"
+"""The folder beside config.toml where the passwords are, unless told otherwise."""
 Made = Literal["new", "kept", "renewed"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from secretsd.cli.checks.configuration import judge_patterns, judge_tokens
 from secretsd.model import DAY_MS
 from secretsd.policy import parse
+from tests.support.broker import Broker
+from tests.support.certificates import certified
 from tests.support.tls import make_server_certificate
 from tests.unit.cli.fake_daemon import FakeDaemon
 from tests.unit.cli.installation import TOKEN_SHA256, Installation
@@ -76,6 +79,9 @@ def test_clients_without_a_proof_are_named_by_one_check_only(place: Installation
             "ok",
         ),
         (["{uid: 7}"], "ok"),
+        ([f"{{cert_sha256: {TOKEN_SHA256}}}"], "ok"),
+        ([f'{{cert_sha256: {TOKEN_SHA256}, not_after: "2026-12-31T00:00:00Z"}}'], "failure"),
+        ([f'{{token_sha256: {TOKEN_SHA256}, not_after: "2026-12-31T00:00:00Z"}}', '{cert_subject: "CN=a"}'], "warning"),
     ],
 )
 def test_tokens_are_judged_by_what_a_client_has_left(auth: list[str], status: str) -> None:
@@ -130,3 +136,34 @@ def test_certificates_are_looked_at_before_they_run_out(place: Installation, tmp
     assert place.look("certificates", now_ms=lambda: now - 30 * DAY_MS).status == "ok"
     files["certfile"].write_text("nothing")
     assert place.look("certificates").status == "failure"
+
+
+def test_the_certificates_of_clients_are_looked_at_too(place: Installation, tmp_path: Path) -> None:
+    files = make_server_certificate(tmp_path)
+    clients = tmp_path / "clients"
+    clients.mkdir()
+    certified(clients, "web", lasts=dt.timedelta(days=1))
+    certified(clients, "app", lasts=dt.timedelta(days=90))
+    place.configure(
+        {
+            "server": {
+                "tls_cert": str(files["certfile"]), "tls_key": str(files["keyfile"]), "tls_client_certs": str(clients)
+            }
+        }
+    )  # fmt: skip
+    found = place.look("certificates").found
+    assert "web.pem runs out in" in found
+    assert "app.pem" not in found
+
+
+def test_the_certificate_that_the_broker_shows_is_looked_at(place: Installation, tmp_path: Path) -> None:
+    broker = Broker(tls=make_server_certificate(tmp_path)).start()
+    try:
+        place.configure({"bus": {"enabled": True, "url": broker.url}})
+        now = time.time_ns() // 1_000_000
+        for days, status in ((0, "warning"), (3, "failure"), (-30, "ok")):
+            finding = place.look("certificates", now_ms=lambda days=days: now + days * DAY_MS)
+            assert finding.status == status
+            assert status == "ok" or "the broker" in finding.found
+    finally:
+        broker.close()
