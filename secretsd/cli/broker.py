@@ -97,7 +97,9 @@ def broker() -> None:
     metavar="ADDR:PORT",
     help="Where Mosquitto listens. Default: as bus.url says; beyond loopback only with TLS.",
 )
-@click.option("--broker-cert", type=_FILE, metavar="PEM", help="The broker's certificate, for mqtts://.")
+@click.option(
+    "--broker-cert", type=_FILE, metavar="PEM", help="The broker's certificate, for mqtts://; readable by its user."
+)
 @click.option("--broker-key", type=_FILE, metavar="PEM", help="Its key.")
 @click.option(
     "--homeassistant-user", type=_User(), metavar="NAME", help="Home Assistant's user at the broker, with its rights."

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from secretsd_bus import BusRejected, BusSettings
 from secretsd.cli.checks.listening import can_connect, connected
 from tests.support.daemon import COMMANDS, NODE, Daemon
 from tests.support.tap import Tap
+from tests.support.tls import make_server_certificate
 from tests.support.waiting import eventually, free_port
 
 SECRETS = ("db_a", "db_root", "jwt_signing_key", "other")
@@ -298,6 +300,18 @@ def test_a_new_secret_is_heard_of_after_another_run_and_a_reload(running: Setup)
         return asyncio.run(listen())
 
     eventually(heard, "the client hears of the new secret")
+
+
+def test_over_tls_it_is_the_certificate_that_was_given(place: Setup) -> None:
+    files = make_server_certificate(place.folder)
+    files["keyfile"].chmod(0o644)  # the broker reads it as a user of its own
+    place.daemon.configure({"bus": {"url": f"mqtts://127.0.0.1:{place.port}", "ca_file": str(files["cafile"])}})
+    place.run("--broker-cert", str(files["certfile"]), "--broker-key", str(files["keyfile"]))
+    place.start_broker()
+    over = replace(place.as_("backend"), url=f"mqtts://127.0.0.1:{place.port}", ca_file=files["cafile"])
+    assert asyncio.run(can_connect(over)) is None
+    assert not place.login("backend")
+    assert {one["state"] for one in place.result()["files"]} == {"unchanged"}
 
 
 def test_a_dry_run_writes_nothing_and_shows_rights_but_no_password(place: Setup) -> None:
