@@ -236,8 +236,10 @@ def test_uvloop_tells_of_the_certificate_as_well(place: Place) -> None:
         await ask(wire)
         place.trust("authorities.pem", place.other)
         await server.reload_certificates()
-        assert await wire.ended()
-        await server.drain(1.0)
+        try:
+            assert await wire.ended()
+        finally:
+            await server.drain(1.0)
 
     uvloop.run(main())
     found = certificate(service)
