@@ -17,7 +17,7 @@ HAVE_BROKER := $(BUS_URL)$(if $(filter amqtt,$(BROKER)),,$(shell PATH="$$PATH:/u
 RUN_KIND := $(if $(HAVE_BROKER),run,tryout)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-deploy bench lint format clean tools-for-tests
+.PHONY: help run test test-slow test-deploy bench reference lint format clean tools-for-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test-deploy: $(VENV)/.ready-dev tools-for-tests ## containers, systemd and the i
 
 bench: $(VENV)/.ready-dev tools-for-tests ## the figures of docs/performance.md, under four minutes (FIGURES="reads rotation")
 	$(BIN)/python -m tests.bench $(FIGURES)
+
+reference: $(VENV)/.ready-dev ## write docs/openapi.json, asyncapi.json, schemas/ and reference.md anew
+	$(BIN)/python -m tools.reference
 
 lint: $(VENV)/.ready-dev ## style, types and import contracts
 	$(BIN)/ruff check .

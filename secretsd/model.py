@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+from secretsd_bus.payloads import Previous
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 """For documents. Python's `$` lets a final newline by: what decides is `is_name`."""
@@ -68,14 +69,6 @@ class Frozen(Struct, frozen=True, kw_only=True):
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request's body: an unknown member is refused."""
-
-
-class Previous(Frozen, frozen=True, kw_only=True):
-    """The newest version in grace."""
-
-    version: int
-    kid: str
-    grace_until: str
 
 
 class Metadata(Frozen, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 from secretsd_bus import ZERO_HASH, BusError, Chain, Event, Link, Message, SigningKey, Topics, rfc3339
+from secretsd_bus.payloads import DaemonLife
 
 from secretsd.audit import recovery
 from secretsd.audit.linefile import LineFile
@@ -81,14 +82,14 @@ def _new_epoch(before: Document, end: recovery.End | None, remembered: Sequence[
     note = (
         f"rollback accepted: the vault goes on from generation {before.generation}, the log from line {mark.sequence}"
     )
-    data = {"version": VERSION, "session": 0, "epoch": epoch, "generation": generation, "note": note}
+    started = DaemonLife(version=VERSION, session=0, epoch=epoch, generation=generation, note=note)
     return replace(
         before,
         epoch=epoch,
         generation=generation,
         audit=mark,
         past_epochs=(*before.past_epochs, *past),
-        outbox=(OwedLine("daemon.started", None, data),),
+        outbox=(OwedLine("daemon.started", None, started.data()),),
         # What was answered in the lost state must not be taken for answered in this one.
         receipts=(),
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from secretsd_bus import Chain, Event
+from secretsd_bus.payloads import DaemonLife, PolicyChanged
 
 from secretsd import api, policy
 from secretsd.audit.linefile import LineFile
@@ -197,8 +198,8 @@ class Daemon:
         await core.committer.commit(build)
 
     def _policy_event(self, document: Document, generation: int, rules: Policy, reason: str | None) -> OwedLine:
-        data = {"sha256": rules.sha256, "reason": reason, "epoch": document.epoch, "generation": generation}
-        return OwedLine("policy.reloaded", None, data)
+        changed = PolicyChanged(sha256=rules.sha256, reason=reason, epoch=document.epoch, generation=generation)
+        return OwedLine("policy.reloaded", None, changed.data())
 
     def _committed(self, done: Done) -> None:
         if self._next_policy is not None and done.document.policy.sha256 == self._next_policy.sha256:
@@ -259,27 +260,27 @@ class Daemon:
             sha256 = hashlib.sha256(await asyncio.to_thread(path.read_bytes)).hexdigest()
         except OSError:
             sha256 = None
-        data: dict[str, Any] = {
-            "sha256": sha256,
+        rejected = PolicyChanged(
+            sha256=sha256,
             # The parser's words can quote the file; the log has them, the bus gets only that it was refused.
-            "reason": "the policy file was refused, see the daemon's log",
-            "epoch": document.epoch,
-            "generation": document.generation,
-        }
+            reason="the policy file was refused, see the daemon's log",
+            epoch=document.epoch,
+            generation=document.generation,
+        )
         try:
-            await self._core.log.append(Entry("policy.rejected", None, data))
+            await self._core.log.append(Entry("policy.rejected", None, rejected.data()))
         except AuditWriteError as failure:
             log.error("reload: %s", failure)  # noqa: TRY400
 
     def _about(self, note: str | None) -> dict[str, Any]:
         document = self._core.document
-        return {
-            "version": VERSION,
-            "session": self._core.bus.session,
-            "epoch": document.epoch,
-            "generation": document.generation,
-            "note": note,
-        }
+        return DaemonLife(
+            version=VERSION,
+            session=self._core.bus.session,
+            epoch=document.epoch,
+            generation=document.generation,
+            note=note,
+        ).data()
 
 
 async def _feed_watchdog() -> None:

@@ -25,6 +25,7 @@ from secretsd_bus import (
     Will,
     rfc3339,
 )
+from secretsd_bus.payloads import Gap
 
 from secretsd.audit.log import AuditLog, Entry
 from secretsd.audit.reader import LogReader
@@ -236,9 +237,9 @@ class Publisher:
         first = self._audit.told + 1 if first is None else first
         if first == after + 1:
             return after
-        gap = {"first": after + 1, "last": first - 1, "reason": "older than replay_max, or no longer in the log"}
+        gap = Gap(first=after + 1, last=first - 1, reason="older than replay_max, or no longer in the log")
         try:
-            await self._audit.append(Entry("audit.gap", None, gap))
+            await self._audit.append(Entry("audit.gap", None, gap.data()))
         except AuditWriteError as error:
             raise BusLost(f"owed events can't be given up unrecorded: {error}") from error
         return first - 1

@@ -8,10 +8,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from secretsd_bus import BusDenied, BusLost, Event, Link, Message, Topics, Unchained, rfc3339
+from secretsd_bus.payloads import Checkpoint, Presence
 
 from secretsd.audit.log import AuditLog
 from secretsd.audit.reader import LogReader
@@ -82,10 +83,10 @@ class Owing:
         return self.changes, self.audit
 
 
-def status(sealer: Unchained, state: str, clock: Clock) -> Event:
+def status(sealer: Unchained, state: Literal["online", "offline"], clock: Clock) -> Event:
     """Return the daemon's status, `online` or `offline`."""
-    data = {"state": state, "session": sealer.session}
-    return sealer.seal("daemon.status", None, data, rfc3339(clock.now_ms()))
+    presence = Presence(state=state, session=sealer.session)
+    return sealer.seal("daemon.status", None, presence.data(), rfc3339(clock.now_ms()))
 
 
 class Session:
@@ -244,12 +245,10 @@ class Session:
 
     def _publish_checkpoint(self) -> bool:
         self._owing.retained.checkpoint_due = self._owing.retained.checkpoint_overdue = False
-        data = {
-            **self._standing.checkpoint(),
-            "session": self._sealer.session,
-            "interval_secs": self._bus.checkpoint_secs,
-        }
-        event = self._sealer.seal("audit.checkpoint", None, data, rfc3339(self._clock.now_ms()))
+        reached = Checkpoint(
+            **self._standing.checkpoint(), session=self._sealer.session, interval_secs=self._bus.checkpoint_secs
+        )
+        event = self._sealer.seal("audit.checkpoint", None, reached.data(), rfc3339(self._clock.now_ms()))
         self._retain(self._topics.checkpoint(self._bus.node), event.raw, "the checkpoint")
         return True
 

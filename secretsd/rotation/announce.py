@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from secretsd_bus import rfc3339
+from secretsd_bus.payloads import Previous, SecretChanged, SecretRetired
 
-from secretsd.model import MAX_REASON, MAX_SAFE_INTEGER, Metadata, Previous
+from secretsd.model import MAX_REASON, MAX_SAFE_INTEGER, Metadata
 from secretsd.vault.document import OwedLine, SecretRecord, Tombstone, VersionRecord
 
 SCHEDULE = "secretsd"
@@ -35,27 +36,28 @@ class Announcer:
 
     def changed(self, verb: Verb, name: str, record: SecretRecord, cause: Cause) -> OwedLine:
         """Return the event for a secret as it stands after the commit."""
-        return OwedLine(f"secret.{verb}", name, self._data(name, record, cause))
+        return OwedLine(f"secret.{verb}", name, SecretChanged(**self._members(name, record, cause)).data())
 
     def retired(self, name: str, record: SecretRecord, ended: VersionRecord, cause: Cause) -> OwedLine:
         """Return the event for a version whose grace is over; `version` and `kid` are the secret's current ones."""
-        data = self._data(name, record, cause)
-        return OwedLine("secret.retired", name, {**data, "retired_version": ended.version, "retired_kid": ended.kid})
+        retired = SecretRetired(
+            **self._members(name, record, cause), retired_version=ended.version, retired_kid=ended.kid
+        )
+        return OwedLine("secret.retired", name, retired.data())
 
     def deleted(self, name: str, stone: Tombstone, cause: Cause) -> OwedLine:
         """Return the event for a secret that is gone."""
-        return OwedLine("secret.deleted", name, {**tombstone_data(name, stone, self.epoch), **self._cause(cause)})
+        return OwedLine("secret.deleted", name, self._gone(name, stone, cause).data())
 
     def state(self, name: str, record: SecretRecord) -> dict[str, Any]:
         """Return the `data` of the retained state: what an event would say now, caused by nobody."""
-        return self._data(name, record, Cause(SCHEDULE))
+        return SecretChanged(**self._members(name, record, Cause(SCHEDULE))).data()
 
     def state_of_deleted(self, name: str, stone: Tombstone) -> dict[str, Any]:
         """Return the `data` of the retained state of a deleted name."""
-        return {**tombstone_data(name, stone, self.epoch), **self._cause(Cause(SCHEDULE))}
+        return self._gone(name, stone, Cause(SCHEDULE)).data()
 
-    def _data(self, name: str, record: SecretRecord, cause: Cause) -> dict[str, Any]:
-        before = previous(record)
+    def _members(self, name: str, record: SecretRecord, cause: Cause) -> dict[str, Any]:
         return {
             "name": name,
             "version": record.current.version,
@@ -63,13 +65,25 @@ class Announcer:
             "type": record.type,
             "status": record.status,
             "expires_at": rfc3339(record.expires_at),
-            "previous": None
-            if before is None
-            else {"version": before.version, "kid": before.kid, "grace_until": before.grace_until},
+            "previous": previous(record),
             "epoch": self.epoch,
             "generation": record.generation,
             **self._cause(cause),
         }
+
+    def _gone(self, name: str, stone: Tombstone, cause: Cause) -> SecretChanged:
+        return SecretChanged(
+            name=name,
+            version=stone.version,
+            kid=stone.kid,
+            type=stone.type,
+            status="deleted",
+            expires_at=rfc3339(stone.expires_at),
+            previous=None,
+            epoch=self.epoch,
+            generation=stone.generation,
+            **self._cause(cause),
+        )
 
     def _cause(self, cause: Cause) -> dict[str, Any]:
         return {
@@ -78,21 +92,6 @@ class Announcer:
             "urgent": cause.urgent,
             "spread_ms": self.spread_ms,
         }
-
-
-def tombstone_data(name: str, stone: Tombstone, epoch: str) -> dict[str, Any]:
-    """Return the secret's part of the `data` of a deleted name."""
-    return {
-        "name": name,
-        "version": stone.version,
-        "kid": stone.kid,
-        "type": stone.type,
-        "status": "deleted",
-        "expires_at": rfc3339(stone.expires_at),
-        "previous": None,
-        "epoch": epoch,
-        "generation": stone.generation,
-    }
 
 
 def previous(record: SecretRecord, now_ms: int = 0, before: int = MAX_SAFE_INTEGER) -> Previous | None:

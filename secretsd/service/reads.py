@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any, Final
+from typing import Final
 
 from secretsd_bus import rfc3339
+from secretsd_bus.payloads import Accessed
 
 from secretsd.audit.log import Entry
 from secretsd.audit.reader import LogReader
@@ -216,16 +217,16 @@ class Reads:
     def _access(
         kind: str, caller: Caller, action: str, name: str | None, version: VersionRecord | None, outcome: str
     ) -> Entry:
-        data: dict[str, Any] = {
-            "client": caller.client,
-            "auth": caller.auth,
-            "action": action,
-            "name": name,
-            "kid": None if version is None else version.kid,
-            "version": None if version is None else version.version,
-            "outcome": outcome,
-            "reason": None,
-            "peer": caller.peer,
-            "request_id": caller.request_id,
-        }
-        return Entry(kind, name, data)
+        accessed = Accessed(
+            client=caller.client,
+            auth=caller.auth,
+            action=action,
+            name=name,
+            kid=None if version is None else version.kid,
+            version=None if version is None else version.version,
+            outcome=outcome,
+            reason=None,
+            peer=caller.peer,
+            request_id=caller.request_id,
+        )
+        return Entry(kind, name, accessed.data())

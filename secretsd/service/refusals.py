@@ -11,7 +11,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Final
 
+from secretsd_bus.payloads import Refused
+
 from secretsd.audit.log import Entry
+from secretsd.model import AuthKind
 
 BURST: Final = 20
 REFILL_PER_SECOND: Final = 1.0
@@ -32,7 +35,7 @@ class Refusal:
 
     type: str
     client: str | None
-    auth: str | None
+    auth: AuthKind | None
     action: str
     name: str | None
     reason: str
@@ -40,23 +43,18 @@ class Refusal:
 
     def entry(self, *, count: int, request_id: str | None) -> Entry:
         """Return the audit line for `count` such refusals; `request_id` is that of a single one."""
-        return Entry(
-            self.type,
-            self.name,
-            {
-                "client": self.client,
-                "auth": self.auth,
-                "action": self.action,
-                "name": self.name,
-                "kid": None,
-                "version": None,
-                "outcome": "denied" if self.type == "access.denied" else "failed",
-                "reason": self.reason,
-                "peer": self.peer,
-                "request_id": request_id,
-                "count": count,
-            },
+        refused = Refused(
+            client=self.client,
+            auth=self.auth,
+            action=self.action,
+            name=self.name,
+            outcome="denied" if self.type == "access.denied" else "failed",
+            reason=self.reason,
+            peer=self.peer,
+            request_id=request_id,
+            count=count,
         )
+        return Entry(self.type, self.name, refused.data())
 
 
 class RefusalFolder:

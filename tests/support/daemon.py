@@ -19,6 +19,7 @@ import yaml
 from secretsd_bus import Event, KeyRing
 
 from tests.support import log as audit_log
+from tests.support import schemas
 from tests.support.http import Api, tcp, tls, unix
 from tests.support.tap import Tap
 from tests.support.waiting import eventually, free_port
@@ -205,9 +206,13 @@ class Daemon:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            sys.stderr.write(f"--- the daemon's output ---\n{self.output()[-6000:]}\n")
-        self.close()
+        try:
+            if error is None:
+                schemas.lines_conform(self.audit_path)
+            else:
+                sys.stderr.write(f"--- the daemon's output ---\n{self.output()[-6000:]}\n")
+        finally:
+            self.close()
 
     def _serves(self) -> bool:
         assert self.process is not None

@@ -13,6 +13,7 @@ from typing import Self
 
 from secretsd_bus import BusSettings, Event, KeyRing, Link, Message, Refused, Topics, Verifier
 
+from tests.support import schemas
 from tests.support.waiting import PATIENCE_SECS
 
 
@@ -70,6 +71,8 @@ class Tap:
         if self._link is not None:
             asyncio.run_coroutine_threadsafe(self._link.disconnect(), self._loop).result(PATIENCE_SECS)
         self._stop()
+        for event in self.events if error is None else ():
+            schemas.conforms(event.raw)
 
     @property
     def heard(self) -> list[Heard]:

@@ -102,10 +102,11 @@ def accepted() -> list[dict[str, Any]]:
         "audit/daemon/started",
     )
     for verb in ("created", "updated", "rotated", "expiring", "expired", "retired", "deleted"):
+        retired = {"retired_version": 1, "retired_kid": "a0PqL5xUe2Rj9HcD"} if verb == "retired" else {}
         case(
             f"secret-{verb}",
             "a change counts on the secret's own topic and among the audit events",
-            chain.append(f"secret.{verb}", name, secret_data(), TIME),
+            chain.append(f"secret.{verb}", name, secret_data(**retired), TIME),
             f"secret/{name}/{verb}",
             f"audit/secret/{verb}",
         )
