@@ -1,0 +1,1 @@
+"""Containers, systemd and the installer, for real. Marked `deploy`: they need Docker or root, and minutes."""
