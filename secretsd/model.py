@@ -33,7 +33,7 @@ Rotation = Literal["auto", "manual"]
 Status = Literal["active", "expiring", "expired"]
 Encoding = Literal["utf-8", "base64"]
 Capability = Literal["read", "write", "rotate", "delete", "audit"]
-AuthKind = Literal["header", "token", "uid", "tls"]
+AuthKind = Literal["header", "token", "uid", "tls", "socket"]
 
 SecretName = Annotated[str, Meta(pattern=NAME_PATTERN, description="A secret's name")]
 DurationText = Annotated[

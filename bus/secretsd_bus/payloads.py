@@ -26,7 +26,7 @@ Time = Annotated[
 Reason = Annotated[str, Meta(max_length=200)]
 Type = Literal["jwt_signing_key", "password", "api_key", "encryption_key", "generic", "external"]
 Status = Literal["active", "expiring", "expired", "deleted"]
-Auth = Literal["header", "token", "uid", "tls"]
+Auth = Literal["header", "token", "uid", "tls", "socket"]
 
 
 class Payload(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
@@ -46,12 +47,15 @@ def most_connections() -> int:
 class Connection(RequestHandler):
     """One connection; its peer is looked up once, when it is accepted."""
 
-    __slots__ = ("app", "peer", "trust", "writing_since")
+    __slots__ = ("app", "own_socket", "peer", "trust", "writing_since")
 
-    def __init__(self, manager: Connections, app: App, trust: Trust, **kwargs: Any) -> None:
+    def __init__(
+        self, manager: Connections, app: App, trust: Trust, own_socket: Path | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(manager, **kwargs)
         self.app = app
         self.trust = trust
+        self.own_socket = own_socket
         self.peer = NOBODY
         self.writing_since: float | None = None
 
@@ -67,7 +71,7 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Look the peer up, then go on as aiohttp does."""
-        self.peer = peer_of(transport, self.trust)
+        self.peer = peer_of(transport, self.trust, self.own_socket)
         super().connection_made(transport)
 
     async def finish_response(self, request: Any, resp: Any, start_time: float | None) -> tuple[Any, bool]:
@@ -112,6 +116,10 @@ class Connections(web.Server):
         """Return the protocol of a new connection on which no certificates are taken."""
         return self._new(NO_TRUST)
 
+    def through(self, own_socket: Path) -> Callable[[], RequestHandler]:
+        """Return what makes the protocols of connections through one client's own socket."""
+        return lambda: self._new(NO_TRUST, own_socket)
+
     def trusting(self, trust: Trust) -> Callable[[], RequestHandler]:
         """Return what makes the protocols of a listener whose handshakes let in whom `trust` names.
 
@@ -133,11 +141,12 @@ class Connections(web.Server):
         else:
             handler.force_close()
 
-    def _new(self, trust: Trust) -> RequestHandler:
+    def _new(self, trust: Trust, own_socket: Path | None = None) -> RequestHandler:
         return Connection(
             self,
             self._app,
             trust,
+            own_socket,
             loop=self._loop,
             access_log=None,
             auto_decompress=False,
@@ -175,15 +184,18 @@ class Connections(web.Server):
         return False
 
 
-def peer_of(transport: asyncio.BaseTransport, trust: Trust) -> Peer:
-    """Return who is at the other end of a connection that was just accepted, its handshake judged by `trust`."""
+def peer_of(transport: asyncio.BaseTransport, trust: Trust, own_socket: Path | None = None) -> Peer:
+    """Return who is at the other end of a connection that was just accepted.
+
+    `trust` judges its handshake; `own_socket` is the one client's socket that it came through, if there is one.
+    """
     handle = transport.get_extra_info("socket")
     if handle is None:
         return NOBODY
     if handle.family == socket.AF_UNIX:
         # asyncio and uvloop hand out stand-ins; a real socket on a copy of the descriptor asks the kernel.
         with socket.socket(fileno=os.dup(handle.fileno())) as own:
-            return Peer(address="unix", uid=uid_of_unix_peer(own), unix=True, loopback=True)
+            return Peer(address="unix", uid=uid_of_unix_peer(own), unix=True, loopback=True, own_socket=own_socket)
     local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
     if not local or not remote:
         return NOBODY

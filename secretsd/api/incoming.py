@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 from aiohttp.web import BaseRequest
@@ -26,6 +27,8 @@ class Peer:
     unix: bool
     loopback: bool
     certificate: ClientCertificate | None = None
+    own_socket: Path | None = None
+    """The socket of one client that it came through; None: one for everybody."""
 
 
 NOBODY: Final = Peer(address="unknown", uid=None, unix=False, loopback=False)
@@ -78,4 +81,5 @@ class Incoming:
             peer=self.peer.address,
             request_id=self.request_id,
             certificate=self.peer.certificate,
+            own_socket=self.peer.own_socket,
         )

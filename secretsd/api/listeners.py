@@ -7,7 +7,8 @@ import errno
 import os
 import socket
 import stat
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,20 @@ _SOCKET_MODE: Final = 0o660
 _MOST_PATH_BYTES: Final = 107
 
 
+@dataclass(frozen=True, slots=True)
+class OwnSocket:
+    """The Unix socket of one client, and its file."""
+
+    socket: socket.socket
+    path: Path
+    inode: int
+
+    def close(self) -> None:
+        """Close it, and take its file away if it is still ours."""
+        self.socket.close()
+        _unlink(self.path, self.inode)
+
+
 @dataclass
 class Listeners:
     """The sockets that are listened on; connections wait in their backlog until they are served."""
@@ -27,6 +42,26 @@ class Listeners:
     unix: socket.socket | None = None
     unix_path: Path | None = None
     unix_inode: int | None = None
+    own: dict[Path, OwnSocket] = field(default_factory=dict)
+    """Clients' own sockets, by path."""
+
+    def bind_own(self, paths: Collection[Path]) -> None:
+        """Listen on those of `paths` that aren't listened on yet; on all or, with ListenError, on none of them."""
+        made: dict[Path, OwnSocket] = {}
+        try:
+            for path in sorted(set(paths) - self.own.keys()):
+                listener = bind_unix(path, "auth: socket")
+                made[path] = OwnSocket(listener, path, path.lstat().st_ino)
+        except BaseException:
+            for one in made.values():
+                one.close()
+            raise
+        self.own |= made
+
+    def release_own(self, keep: Collection[Path]) -> None:
+        """Close clients' own sockets but those in `keep`."""
+        for path in self.own.keys() - set(keep):
+            self.own.pop(path).close()
 
     def close(self) -> None:
         """Close them, and take the Unix socket's file away if it is still ours."""
@@ -34,23 +69,23 @@ class Listeners:
         if self.unix is not None:
             self.unix.close()
         if self.unix_path is not None:
-            with contextlib.suppress(OSError):
-                if self.unix_path.lstat().st_ino == self.unix_inode:
-                    self.unix_path.unlink()
+            _unlink(self.unix_path, self.unix_inode)
             self.unix_path = None
+        self.release_own(())
 
 
-def bind(config: Config) -> Listeners:
-    """Return the sockets that `config` names, listening. Raises ListenError where one can't be had."""
+def bind(config: Config, own: Collection[Path] = ()) -> Listeners:
+    """Return the sockets that `config` names, and clients' `own`, listening. Raises ListenError where one can't be."""
     listeners = Listeners(bind_tcp(config.server.bind_addr))
-    if config.server.allow_unix_socket:
-        try:
+    try:
+        if config.server.allow_unix_socket:
             path = config.server.unix_socket_path
             listeners.unix = bind_unix(path)
             listeners.unix_path, listeners.unix_inode = path, path.lstat().st_ino
-        except BaseException:
-            listeners.close()
-            raise
+        listeners.bind_own(own)
+    except BaseException:
+        listeners.close()
+        raise
     return listeners
 
 
@@ -69,42 +104,48 @@ def bind_tcp(address: Address) -> socket.socket:
     return listener
 
 
-def bind_unix(path: Path) -> socket.socket:
+def bind_unix(path: Path, setting: str = "server.unix_socket_path") -> socket.socket:
     """Return a Unix socket that listens at `path`, mode 0660, replacing one that nobody answers on.
 
-    Raises ListenError. The folder is made (0755) if only it is missing, as under /run after a boot.
+    `setting` is where messages say that the path comes from. Raises ListenError. The folder is made (0755) if only
+    it is missing, as under /run after a boot.
     """
     if len(os.fsencode(path)) > _MOST_PATH_BYTES:
-        raise ListenError(f"server.unix_socket_path: at most {_MOST_PATH_BYTES} bytes long")
+        raise ListenError(f"{setting}: at most {_MOST_PATH_BYTES} bytes long")
     try:
         if not path.parent.exists():
             path.parent.mkdir()
             path.parent.chmod(0o755)
-        _clear(path)
+        _clear(path, setting)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        # The mode has to be right from the first moment. There is one thread as yet: the umask is ours.
-        old_umask = os.umask(0o777 & ~_SOCKET_MODE)
         try:
             listener.bind(os.fspath(path))
+            # Until it listens nobody can connect, whatever the umask made of its mode.
+            path.chmod(_SOCKET_MODE)
             listener.listen(BACKLOG)
         except BaseException:
             listener.close()
             raise
-        finally:
-            os.umask(old_umask)
     except OSError as error:
-        raise ListenError(f"server.unix_socket_path {path}: {_why(error)}") from error
+        raise ListenError(f"{setting} {path}: {_why(error)}") from error
     return listener
 
 
-def _clear(path: Path) -> None:
+def _unlink(path: Path, inode: int | None) -> None:
+    """Take a socket's file away if it is still the one of this inode."""
+    with contextlib.suppress(OSError):
+        if path.lstat().st_ino == inode:
+            path.unlink()
+
+
+def _clear(path: Path, setting: str) -> None:
     """Remove a socket that a dead daemon left behind; raises ListenError for anything else that is there."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ListenError(f"server.unix_socket_path {path}: something that isn't a socket is there; move it away")
+        raise ListenError(f"{setting} {path}: something that isn't a socket is there; move it away")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -114,7 +155,7 @@ def _clear(path: Path) -> None:
             return
         except TimeoutError:
             pass
-    raise ListenError(f"server.unix_socket_path {path}: another process listens there; is a daemon running?")
+    raise ListenError(f"{setting} {path}: another process listens there; is a daemon running?")
 
 
 def _why(error: OSError) -> str:

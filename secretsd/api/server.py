@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
 from secretsd.api import tls
@@ -33,6 +35,7 @@ class Server:
         self._sockets = sockets
         self._listening: list[asyncio.AbstractServer] = []
         self._tcp: asyncio.AbstractServer | None = None
+        self._own: dict[Path, asyncio.AbstractServer] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._taken = self._seen = tls.stamp(config.server)
 
@@ -50,7 +53,22 @@ class Server:
         if self._sockets.unix is not None:
             unix = await loop.create_unix_server(self._connections, sock=self._sockets.unix.dup(), backlog=BACKLOG)
             self._listening.append(unix)
+        await self._serve_own()
         self._sweeper = asyncio.create_task(self._sweep(), name="http-sweeper")
+
+    def bind_own(self, paths: Collection[Path]) -> None:
+        """Listen on clients' own sockets beside those that there are. Raises ListenError, and then on none more."""
+        self._sockets.bind_own(paths)
+
+    async def keep_own(self, paths: Collection[Path]) -> None:
+        """Serve the clients' own sockets that are bound and in `paths`, and close the others.
+
+        Connections through those that are closed go on, and prove nobody any more.
+        """
+        for path in self._own.keys() - set(paths):
+            self._own.pop(path).close()
+        self._sockets.release_own(paths)
+        await self._serve_own()
 
     async def reload_certificates(self) -> None:
         """Take certificate, key and whom to trust as they are now for new connections; established ones stay.
@@ -66,7 +84,7 @@ class Server:
     async def drain(self, timeout_secs: float) -> None:
         """Stop: accept nothing new, give running requests up to `timeout_secs`, close what is left."""
         self._app.draining = True
-        for listening in [*self._listening, self._tcp]:
+        for listening in [*self._listening, *self._own.values(), self._tcp]:
             if listening is not None:
                 listening.close()
         self._sockets.close()
@@ -76,6 +94,14 @@ class Server:
                 await self._sweeper
         self._connections.pre_shutdown()
         await self._connections.shutdown(timeout_secs)
+
+    async def _serve_own(self) -> None:
+        loop = asyncio.get_running_loop()
+        for path, own in self._sockets.own.items():
+            if path not in self._own:
+                self._own[path] = await loop.create_unix_server(
+                    self._connections.through(path), sock=own.socket.dup(), backlog=BACKLOG
+                )
 
     async def _serve_tcp(self, context: ssl.SSLContext | None, trust: tls.Trust) -> None:
         # A copy of the socket: closing an asyncio server closes what it was given, and the queue of

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal
 
 from secretsd.auth.certificate import ClientCertificate
@@ -25,7 +26,8 @@ class Claims:
     """What a request says and what its connection proves.
 
     `client` is the header as sent; `bearer` the token of "Authorization: Bearer", "" (which never matches)
-    for any other scheme; `peer_uid` the user at the other end; `certificate` the one that it proved to have.
+    for any other scheme; `peer_uid` the user at the other end; `certificate` the one that it proved to have;
+    `own_socket` the one client's socket that the connection came through, None for those that are everybody's.
     """
 
     client: str | None = field(repr=False)  # a token may have been typed there
@@ -34,6 +36,7 @@ class Claims:
     peer: str
     request_id: str
     certificate: ClientCertificate | None = field(default=None, repr=False)
+    own_socket: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,11 @@ class Caller:
 def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: int) -> Caller:
     """Return who is asking, at `now_ms` (epoch milliseconds).
 
-    Any one proof of the policy is enough, in this order: a token, the client certificate of the connection, the
-    uid of its peer; a client without any is taken at its word. A token that was sent must hold: one that isn't
-    the client's is refused even where certificate or uid fits or nothing was asked for. Without `require_header`
-    the proof alone may name the client. Raises Problem: missing-client, unknown-client or bad-credential, all 401.
+    Any one proof of the policy is enough, in this order: a token, the client's own socket, the client certificate of
+    the connection, the uid of its peer; a client without any is taken at its word. A token that was sent must hold:
+    one that isn't the client's is refused even where another proof fits or nothing was asked for. What comes through
+    a client's own socket is this client or nobody, whatever else it presents. Without `require_header` the proof
+    alone may name the client. Raises Problem: missing-client, unknown-client or bad-credential, all 401.
     """
     digest = None if claims.bearer is None else _digest(claims.bearer)
     client = claims.client or (None if require_header else _named_by_proof(claims, policy, digest, now_ms))
@@ -66,10 +70,18 @@ def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: in
             "The policy has no client of the name in X-Jarvis-Client; correct the header (case matters), or "
             "add the client to policy.yaml and reload.",
         )
+    if claims.own_socket is not None and policy.socket_owners.get(claims.own_socket) != client:
+        raise _problem(
+            "bad-credential",
+            "The Unix socket that this came through is not this client's; use the client's own, or the one for "
+            "everybody (server.unix_socket_path).",
+        )
     certified = _judge_certificate(claims.certificate, rule.auth, now_ms)
     auth: AuthKind
     if verdict is not None:
         auth = _by_token(verdict)
+    elif claims.own_socket is not None:
+        auth = "socket"
     elif certified == "right":
         auth = "tls"
     elif claims.peer_uid is not None and client in policy.uid_owners.get(claims.peer_uid, ()):
@@ -85,7 +97,7 @@ def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: in
         raise _problem(
             "bad-credential",
             "This client has to prove itself: send Authorization: Bearer with its token, connect over TLS with the "
-            "certificate that the policy names, or as the user whose uid it gives.",
+            "certificate that the policy names, as the user whose uid, or through the socket that it gives.",
         )
     return Caller(client=client, auth=auth, peer=claims.peer, request_id=claims.request_id)
 
@@ -150,6 +162,8 @@ def _named_by_proof(claims: Claims, policy: Policy, digest: bytes | None, now_ms
             _by_token("wrong")
         valid = tuple(one for one in owners if _judge(digest, policy.clients[one].auth, now_ms) == "right")
         return _only(valid or owners[:1], "This token")
+    if claims.own_socket is not None:
+        return policy.socket_owners.get(claims.own_socket)
     certified = _certified(claims.certificate, policy)
     valid = tuple(
         one for one in certified if _judge_certificate(claims.certificate, policy.clients[one].auth, now_ms) == "right"

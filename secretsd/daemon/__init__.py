@@ -43,7 +43,7 @@ def serve(path: Path) -> int:
         state = StateFiles(settings)
         state.make_folders()
         lock = Lock(state.lock)
-        listeners = api.bind(settings)
+        listeners = api.bind(settings, rules.socket_owners)
         try:
             _run(Daemon(settings, rules, open_state(settings), listeners).run())
         finally:

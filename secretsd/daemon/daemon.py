@@ -232,12 +232,16 @@ class Daemon:
         try:
             # In a thread, since a large policy takes a second; it brings its check of the exposure with it.
             rules = await asyncio.to_thread(policy.load, self._config.security.rbac_policy_path, self._config)
-        except PolicyError as error:
+            if self._server is not None:
+                self._server.bind_own(rules.socket_owners)
+        except (PolicyError, ListenError) as error:
             log.error("reload: the policy is refused and the old one stays: %s", error)  # noqa: TRY400
             await self._reject()
             return
         try:
             await self._adopt(rules, "reload")
+            if self._server is not None:
+                await self._server.keep_own(rules.socket_owners)
             for warning in rules.warnings:
                 log.warning("%s", warning)
             log.info("reload: policy in force, generation %d", core.document.generation)

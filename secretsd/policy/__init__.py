@@ -10,6 +10,7 @@ from secretsd.policy.rules import (
     Policy,
     Proof,
     SecretRule,
+    SocketProof,
     TokenProof,
     UidProof,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "Proof",
     "SecretRule",
     "SecretSettings",
+    "SocketProof",
     "TokenProof",
     "UidProof",
     "check_exposure",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from yaml.nodes import MappingNode, Node, ScalarNode
@@ -14,14 +16,24 @@ from secretsd.model import NEVER_MS, Capability, is_name
 from secretsd.policy import document as d
 from secretsd.policy.certificate import CERTIFICATE_KEYS, parse_mark
 from secretsd.policy.names import NameSet, is_pattern
-from secretsd.policy.rules import CAPABILITIES, SCHEDULE, CertificateProof, ClientRule, Proof, TokenProof, UidProof
+from secretsd.policy.rules import (
+    CAPABILITIES,
+    SCHEDULE,
+    CertificateProof,
+    ClientRule,
+    Proof,
+    SocketProof,
+    TokenProof,
+    UidProof,
+)
 
 MAX_UID: Final = 2**32 - 2
 """The largest uid there is; one more stands for none."""
 
 _KEYS: Final = ("allow", "deny", "can", "auth")
-_PROOF_KEYS: Final = ("token_sha256", "uid", *CERTIFICATE_KEYS, "not_after")
-_PROOFS: Final = "{token_sha256, not_after?}, {uid} or {cert_sha256 | cert_subject | cert_san, not_after?}"
+_WITHOUT_END: Final = ("uid", "socket")
+_PROOF_KEYS: Final = ("token_sha256", *_WITHOUT_END, *CERTIFICATE_KEYS, "not_after")
+_PROOFS: Final = "{token_sha256, not_after?}, {uid}, {socket} or {cert_sha256 | cert_subject | cert_san, not_after?}"
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 )
@@ -62,7 +74,7 @@ def parse_client(name: str, key: ScalarNode, node: Node, findings: d.Findings) -
     if not auth:
         findings.warnings.append(
             f"{where} has no auth: the header alone names it, so every process on this machine can be it; "
-            "give it a token_sha256, a uid or a certificate"
+            "give it a token_sha256, a uid, a socket or a certificate"
         )
     return ClientRule(allow=NameSet(allow), deny=NameSet(deny), can=can, auth=tuple(auth))
 
@@ -133,16 +145,17 @@ def _proof(node: Node, where: str, findings: d.Findings) -> Proof | None:
             return None
     not_after = members.pop("not_after", None)
     kind = next(iter(members), "")
-    if len(members) != 1 or (kind == "uid" and not_after is not None):
+    if len(members) != 1 or (kind in _WITHOUT_END and not_after is not None):
         findings.note(node, where, f"an entry is {_PROOFS}; two proofs are two entries")
         return None
     until = None if not_after is None else _instant(not_after, f"{where}.not_after", findings)
-    if kind == "uid":
-        return _uid(members[kind], f"{where}.{kind}", findings)
+    there = f"{where}.{kind}"
+    if kind in _WITHOUT_END:
+        return (_uid if kind == "uid" else _socket)(members[kind], there, findings)
     if kind == "token_sha256":
-        digest = _digest(members[kind], f"{where}.{kind}", findings)
+        digest = _digest(members[kind], there, findings)
         return None if digest is None else TokenProof(digest, until)
-    mark = parse_mark(kind, members[kind], f"{where}.{kind}", findings)
+    mark = parse_mark(kind, members[kind], there, findings)
     return None if mark is None else CertificateProof(mark, until)
 
 
@@ -181,3 +194,12 @@ def _uid(node: Node, where: str, findings: d.Findings) -> UidProof | None:
         findings.misfit(node, where, f"a user's number from 0 to {MAX_UID} (id -u NAME)")
         return None
     return UidProof(uid)
+
+
+def _socket(node: Node, where: str, findings: d.Findings) -> SocketProof | None:
+    """Return the socket; its path is spelled in one way only, so that no two entries mean the same file."""
+    text = d.text_of(node)
+    if text is None or not text.startswith("/") or os.path.normpath(text) != text or text.startswith("//"):
+        findings.misfit(node, where, "an absolute path without . and .. in it")
+        return None
+    return SocketProof(Path(text))

@@ -10,14 +10,25 @@ from secretsd.policy.rules import CertificateProof, Policy
 def check_exposure(config: Config, policy: Policy) -> None:
     """Raise PolicyError while a client could pose as another where that isn't accepted.
 
+    A client's own socket isn't the one for everybody.
+
     With `require_client_auth`, and on an address that other machines reach, each client needs a proof of the
     policy: without one its name in a header is all that it takes.
     """
+    common = config.server.unix_socket_path
+    if common in policy.socket_owners:
+        raise PolicyError(
+            f"{config.security.rbac_policy_path}: {common} is server.unix_socket_path, which is for everybody; give "
+            f"{policy.socket_owners[common]} a socket of its own under auth"
+        )
     unproven = [name for name, rule in policy.clients.items() if not rule.auth]
     if not unproven:
         return
     who = ", ".join(unproven[:10]) + (", …" if len(unproven) > 10 else "")
-    remedy = f"give each a token_sha256, a uid or a certificate under auth in {config.security.rbac_policy_path}: {who}"
+    remedy = (
+        f"give each a token_sha256, a uid, a socket or a certificate under auth in "
+        f"{config.security.rbac_policy_path}: {who}"
+    )
     if config.security.require_client_auth:
         raise PolicyError(f"security.require_client_auth is true and {len(unproven)} clients have no proof; {remedy}")
     if not config.server.bind_addr.is_loopback:

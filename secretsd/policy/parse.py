@@ -21,6 +21,7 @@ from secretsd.policy.rules import (
     ClientRule,
     Policy,
     SecretRule,
+    SocketProof,
     TokenProof,
 )
 from secretsd.policy.secret import parse_secret_rule, shadow_warnings
@@ -91,10 +92,17 @@ def _clients(node: Node, findings: d.Findings) -> dict[str, ClientRule]:
     if d.is_nothing(node):
         return {}
     clients: dict[str, ClientRule] = {}
+    owners: dict[Path, str] = {}
     for name, key_node, value in d.entries(node, "clients", findings):
         rule = parse_client(name, key_node, value, findings)
-        if rule is not None:
-            clients[name] = rule
+        if rule is None:
+            continue
+        clients[name] = rule
+        for path in (proof.path for proof in rule.auth if isinstance(proof, SocketProof)):
+            if owners.setdefault(path, name) != name:
+                findings.note(
+                    key_node, f"clients.{name}.auth", f"{path} is the socket of {owners[path]}; give each its own"
+                )
     return clients
 
 

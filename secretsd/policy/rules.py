@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from msgspec import UNSET, UnsetType
@@ -49,7 +50,14 @@ class CertificateProof:
     not_after_ms: int | None = None
 
 
-Proof = TokenProof | UidProof | CertificateProof
+@dataclass(frozen=True, slots=True)
+class SocketProof:
+    """Whoever connects through the Unix socket at `path` is the client: it is bound for this client alone."""
+
+    path: Path
+
+
+Proof = TokenProof | UidProof | CertificateProof | SocketProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,7 @@ class Policy:
     token_owners: Mapping[bytes, tuple[str, ...]] = field(init=False, repr=False)
     uid_owners: Mapping[int, tuple[str, ...]] = field(init=False, repr=False)
     certificate_owners: Mapping[CertificateMark, tuple[str, ...]] = field(init=False, repr=False)
+    socket_owners: Mapping[Path, str] = field(init=False, repr=False)
     _reach: dict[tuple[str, str], bool] = field(init=False, repr=False, compare=False, default_factory=dict)
     _found: dict[str, SecretRule] = field(init=False, repr=False, compare=False, default_factory=dict)
     _matchers: tuple[tuple[NameSet, SecretRule], ...] = field(init=False, repr=False, compare=False)
@@ -111,17 +120,21 @@ class Policy:
         tokens: dict[bytes, tuple[str, ...]] = {}
         uids: dict[int, tuple[str, ...]] = {}
         marks: dict[CertificateMark, tuple[str, ...]] = {}
+        sockets: dict[Path, str] = {}
         for client, rule in self.clients.items():
             for proof in dict.fromkeys(rule.auth):
                 if isinstance(proof, UidProof):
                     uids[proof.uid] = (*uids.get(proof.uid, ()), client)
                 elif isinstance(proof, CertificateProof):
                     marks[proof.mark] = (*marks.get(proof.mark, ()), client)
+                elif isinstance(proof, SocketProof):
+                    sockets[proof.path] = client
                 else:
                     tokens[proof.sha256] = (*tokens.get(proof.sha256, ()), client)
         object.__setattr__(self, "token_owners", tokens)
         object.__setattr__(self, "uid_owners", uids)
         object.__setattr__(self, "certificate_owners", marks)
+        object.__setattr__(self, "socket_owners", sockets)
         object.__setattr__(self, "_matchers", tuple((NameSet([rule.pattern]), rule) for rule in self.rules))
 
     def may(self, client: str, capability: Capability, name: str | None = None) -> bool:

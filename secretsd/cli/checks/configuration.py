@@ -32,7 +32,7 @@ from secretsd.cli.session import near
 from secretsd.config import Bus
 from secretsd.errors import StartupError
 from secretsd.model import DAY_MS
-from secretsd.policy import NameSet, Policy, UidProof
+from secretsd.policy import CertificateProof, NameSet, Policy, TokenProof
 from secretsd.policy.names import is_glob
 from secretsd.policy.rules import BUILT_IN
 
@@ -93,7 +93,7 @@ def judge_tokens(loaded: Policy, now_ms: int) -> Finding:
     """Judge each `not_after` of the policy: a client that can't prove itself any more is a failure."""
     findings = []
     for name, rule in loaded.clients.items():
-        limits = [proof.not_after_ms for proof in rule.auth if not isinstance(proof, UidProof)]
+        limits = [proof.not_after_ms for proof in rule.auth if isinstance(proof, TokenProof | CertificateProof)]
         ended = [limit for limit in limits if limit is not None and limit <= now_ms]
         lasting = [limit for limit in limits if limit is None or limit > now_ms + SOON_MS]
         other_proof = len(limits) < len(rule.auth)
