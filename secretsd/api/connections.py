@@ -12,6 +12,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +72,8 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Look the peer up, then go on as aiohttp does."""
-        self.peer = peer_of(transport, self.trust, self.own_socket)
+        peer = peer_of(transport, self.trust)
+        self.peer = peer if self.own_socket is None else replace(peer, own_socket=self.own_socket)
         super().connection_made(transport)
 
     async def finish_response(self, request: Any, resp: Any, start_time: float | None) -> tuple[Any, bool]:
@@ -184,18 +186,15 @@ class Connections(web.Server):
         return False
 
 
-def peer_of(transport: asyncio.BaseTransport, trust: Trust, own_socket: Path | None = None) -> Peer:
-    """Return who is at the other end of a connection that was just accepted.
-
-    `trust` judges its handshake; `own_socket` is the one client's socket that it came through, if there is one.
-    """
+def peer_of(transport: asyncio.BaseTransport, trust: Trust) -> Peer:
+    """Return who is at the other end of a connection that was just accepted, its handshake judged by `trust`."""
     handle = transport.get_extra_info("socket")
     if handle is None:
         return NOBODY
     if handle.family == socket.AF_UNIX:
         # asyncio and uvloop hand out stand-ins; a real socket on a copy of the descriptor asks the kernel.
         with socket.socket(fileno=os.dup(handle.fileno())) as own:
-            return Peer(address="unix", uid=uid_of_unix_peer(own), unix=True, loopback=True, own_socket=own_socket)
+            return Peer(address="unix", uid=uid_of_unix_peer(own), unix=True, loopback=True)
     local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
     if not local or not remote:
         return NOBODY

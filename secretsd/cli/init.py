@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,6 +83,13 @@ class _Client(click.ParamType[NewClient]):
     help="Write each client's token to DIR/NAME.token, mode 0600, instead of printing it.",
 )
 @click.option(
+    "--socket-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Prove each --client by a Unix socket of its own, DIR/NAME/secretsd.sock, instead of a token: for containers "
+    "that mount only their folder.",
+)
+@click.option(
     "--passphrase-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -97,6 +105,7 @@ def init(
     bus_url: str,
     clients: tuple[NewClient, ...],
     token_dir: Path | None,
+    socket_dir: Path | None,
     passphrase_file: Path | None,
     *,
     no_bus: bool,
@@ -107,11 +116,13 @@ def init(
     is overwritten.
     """
     setup = Setup(config_dir.absolute(), state_dir.absolute(), bind, None if no_bus else bus_url)
+    if socket_dir is not None:
+        clients = tuple(replace(one, socket=socket_dir.absolute() / one.name / "secretsd.sock") for one in clients)
     everyone = [NewClient(ADMIN, ("*",), _ALL_RIGHTS), *clients]
     if len({one.name for one in everyone}) < len(everyone):
         raise click.UsageError("a client is named twice")
     passphrase = None if passphrase_file is None else _passphrase(passphrase_file)
-    tokens = {one.name: secrets.token_urlsafe(_TOKEN_BYTES) for one in everyone}
+    tokens = {one.name: secrets.token_urlsafe(_TOKEN_BYTES) for one in everyone if one.socket is None}
     token_files = {} if token_dir is None else {name: token_dir.absolute() / f"{name}.token" for name in tokens}
     _refuse_existing([*_targets(setup), *token_files.values()])
     try:

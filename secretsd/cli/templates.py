@@ -37,6 +37,8 @@ class NewClient:
     name: str
     allow: Sequence[str]
     can: Sequence[str]
+    socket: Path | None = None
+    """Its own Unix socket, which proves it instead of a token."""
 
 
 def config_toml(setup: Setup) -> str:
@@ -122,7 +124,7 @@ discovery_prefix = "homeassistant"
 
 
 def policy_yaml(clients: Sequence[NewClient], tokens: dict[str, str]) -> str:
-    """Return a policy.yaml for `clients`; of each token only the SHA-256 is in it."""
+    """Return a policy.yaml for `clients`; of each token only the SHA-256 is in it. `tokens` are by client."""
     return f"""\
 # Who may do what. What isn't allowed is denied. Reload after a change: systemctl reload jarvis-secretsd (SIGHUP).
 default_deny: true
@@ -132,9 +134,9 @@ clients:
   # can: read, write, rotate, delete, audit.
   # auth: any one of these proves the client. A token's hash: printf %s "$TOKEN" | sha256sum. Two tokens may overlap
   # while one replaces the other: - {{token_sha256: "...", not_after: "2027-01-01T00:00:00Z"}}. On the same machine
-  # the user is proof enough: - {{uid: 1001}}. Over TLS a certificate: - {{cert_sha256: "..."}} or
-  # - {{cert_subject: "CN=backend"}}.
-{"".join(_client(one, tokens[one.name]) for one in clients)}
+  # the user is proof enough, - {{uid: 1001}}, or a Unix socket of the client's own: - {{socket: "/run/..."}}. Over TLS
+  # a certificate: - {{cert_sha256: "..."}} or - {{cert_subject: "CN=backend"}}.
+{"".join(_client(one, tokens) for one in clients)}
 # What secrets are, by name; the first match wins, and yours come before the built-in rules. `rotation: auto` only for
 # what nobody else has to be told of: a database doesn't learn of a new password by itself.
 secrets: {{}}
@@ -142,7 +144,11 @@ secrets: {{}}
 """
 
 
-def _client(client: NewClient, token: str) -> str:
+def _client(client: NewClient, tokens: dict[str, str]) -> str:
+    if client.socket is None:
+        proof = f'token_sha256: "{hashlib.sha256(tokens[client.name].encode()).hexdigest()}"'
+    else:
+        proof = f"socket: {_quoted(client.socket)}"
     allow = f"[{', '.join(_quoted(pattern) for pattern in client.allow)}]"
     hint = "" if client.allow else "   # name what it may read"
     return f"""\
@@ -151,7 +157,7 @@ def _client(client: NewClient, token: str) -> str:
     deny: []
     can: [{", ".join(client.can)}]
     auth:
-      - {{token_sha256: "{hashlib.sha256(token.encode()).hexdigest()}"}}
+      - {{{proof}}}
 """
 
 

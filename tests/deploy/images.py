@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -30,6 +31,11 @@ def unavailable(*programs: str) -> str | None:
         return None
     said = asked.stderr.strip().splitlines()
     return f"docker doesn't answer: {said[-1] if said else asked.returncode}"
+
+
+def named(stem: str) -> str:
+    """Return a tag that no other run of the tests uses."""
+    return f"{stem}:{os.getpid()}"
 
 
 def has(image: str) -> bool:
