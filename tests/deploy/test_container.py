@@ -186,7 +186,7 @@ def test_docker_stop_under_load_loses_nothing_that_was_acknowledged(contained: C
     for thread in threads:
         thread.join()
     assert contained.docker.attrs["State"]["ExitCode"] == 0
-    assert contained.verified_log()[-1].type == "jarvis.secretsd.daemon.stopped"
+    assert contained.verified_log()[-1].type == "daemon.stopped"
 
     contained.docker.start()
     contained.wait_health("healthy")
