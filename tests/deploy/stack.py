@@ -121,7 +121,7 @@ class Stack:
 
     def __exit__(self, *_: object) -> None:
         if self._override.exists():
-            self.compose("down", "--volumes", "--timeout", "10")
+            self.compose("down", "--volumes", "--timeout", "1")
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], stdin: str | None = None) -> str:
