@@ -159,3 +159,14 @@ def test_every_key_of_the_configuration_is_in_the_file(ctl: Ctl, tmp_path: Path,
         for key in getattr(config, section).__struct_fields__:
             written = {"rotation_ms": "rotation_days", "grace_ms": "grace_days", "replay_max_ms": "replay_max"}
             assert f"\n{written.get(key, key)} = " in text, key
+
+
+def test_a_client_is_proven_by_a_socket_of_its_own_where_a_folder_is_given(
+    ctl: Ctl, tmp_path: Path, folders: list[str]
+) -> None:
+    result = ctl("init", *folders, "--client", "backend=postgres_*", "--socket-dir", "/run/own", "--json")
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)["tokens"]) == {"admin"}
+    rules = policy.load(tmp_path / "etc" / "policy.yaml", load(tmp_path / "etc" / "config.toml", {}))
+    assert rules.socket_owners == {Path("/run/own/backend/secretsd.sock"): "backend"}
+    assert rules.warnings == ()
