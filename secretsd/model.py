@@ -39,6 +39,7 @@ SecretName = Annotated[str, Meta(pattern=NAME_PATTERN, description="A secret's n
 DurationText = Annotated[
     str, Meta(pattern=r"^([0-9]{1,9}[dhms]|never)$", description="A duration: 90d, 12h, 30m, 45s or never")
 ]
+KidText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{16,64}$", description="A version's kid")]
 Version = Annotated[int, Meta(ge=1, le=MAX_SAFE_INTEGER)]
 
 
@@ -94,7 +95,7 @@ class SecretAnswer(Metadata, frozen=True, kw_only=True):
 
 
 class SecretList(Frozen, frozen=True, kw_only=True):
-    """The answer to `GET /secrets`."""
+    """The answer to `GET /secrets`, and to `POST /secrets` of what it made."""
 
     secrets: list[Metadata]
 
@@ -168,6 +169,18 @@ class CreateSecret(Request, frozen=True, kw_only=True):
     grace_period: DurationText | UnsetType = UNSET
     rotation_days: Annotated[int, Meta(ge=1, le=36_500)] | UnsetType = UNSET
     grace_days: Annotated[int, Meta(ge=0, le=36_500)] | UnsetType = UNSET
+
+
+class BatchEntry(CreateSecret, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of `POST /secrets`: a new secret, or with `replaces` a new version of one whose current kid that is."""
+
+    replaces: KidText | UnsetType = UNSET
+
+
+class CreateSecrets(Request, frozen=True, kw_only=True):
+    """The body of `POST /secrets`: all of them or none, in one commit."""
+
+    secrets: Annotated[list[BatchEntry], Meta(min_length=1, max_length=10_000)]
 
 
 class PutSecret(Request, frozen=True, kw_only=True):

@@ -14,7 +14,18 @@ from secretsd.api import strictjson
 from secretsd.api.guards import too_large
 from secretsd.api.incoming import Incoming
 from secretsd.api.problems import invalid, unreadable
-from secretsd.model import CreateSecret, Encoding, Request, RotateRequest, Rotation, SecretType, ValueIn, is_name
+from secretsd.model import (
+    BatchEntry,
+    CreateSecret,
+    CreateSecrets,
+    Encoding,
+    Request,
+    RotateRequest,
+    Rotation,
+    SecretType,
+    ValueIn,
+    is_name,
+)
 
 READ_SECONDS: Final = 30.0
 """How long a body may take to arrive, start to end."""
@@ -34,6 +45,10 @@ _CHOICES: Final = {
     "rotation": get_args(Rotation),
     "encoding": get_args(Encoding),
 }
+
+
+_PARTS: Final[dict[str, type[Request]]] = {"values": ValueIn, "secrets[": BatchEntry}
+"""The structs within bodies, by how the path to one begins."""
 
 
 async def read(incoming: Incoming, kind: type[R]) -> R:
@@ -71,7 +86,7 @@ def explain(message: str, kind: type[Request]) -> str:
         place = f"a key of {place}"
     said = message if path is None else message[: path.start()]
     if said.startswith("Object contains unknown field"):
-        within = ValueIn if place.startswith("values") else kind
+        within = next((part for start, part in _PARTS.items() if place.startswith(start)), kind)
         return f"{place}: an unknown member; allowed are {', '.join(within.__struct_fields__)}."
     choices = _CHOICES.get(place.rpartition(".")[2])
     if said.startswith("Invalid enum value") and choices is not None:
@@ -84,6 +99,8 @@ def explain(message: str, kind: type[Request]) -> str:
 def _names(body: Request) -> Iterable[str]:
     if isinstance(body, CreateSecret):
         return (body.name,)
+    if isinstance(body, CreateSecrets):
+        return (entry.name for entry in body.secrets)
     if isinstance(body, RotateRequest):
         return (*body.names, *body.values)
     return ()

@@ -12,6 +12,7 @@ from secretsd.model import (
     BusInfo,
     Changes,
     CreateSecret,
+    CreateSecrets,
     Health,
     Metadata,
     PutSecret,
@@ -70,6 +71,11 @@ class Service(Protocol):
 
     async def create(self, caller: Caller, body: CreateSecret, *, idempotency_key: str | None) -> Answered[Metadata]:
         """Make a secret."""
+
+    async def create_all(
+        self, caller: Caller, body: CreateSecrets, *, idempotency_key: str | None
+    ) -> Answered[SecretList]:
+        """Make secrets, and new versions of others, all or none."""
 
     async def update(
         self,

@@ -10,7 +10,7 @@ from secretsd.api.contract import Service
 from secretsd.api.incoming import Incoming
 from secretsd.api.streamed import StreamedAnswer
 from secretsd.auth import Caller
-from secretsd.model import CreateSecret, Metadata, PutSecret, RestoreRequest, RotateRequest
+from secretsd.model import CreateSecret, CreateSecrets, Metadata, PutSecret, RestoreRequest, RotateRequest
 
 NDJSON = "application/x-ndjson"
 
@@ -87,6 +87,15 @@ async def create(service: Service, caller: Caller, incoming: Incoming) -> Answer
     answered = await service.create(caller, body, idempotency_key=key)
     made = answered.value
     return _metadata(made, answered.position, status=201, location=f"/secret/{made.name}")
+
+
+async def create_all(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """POST /secrets."""
+    queries.parameters(incoming)
+    key = queries.idempotency_key(incoming)
+    body = await bodies.read(incoming, CreateSecrets)
+    answered = await service.create_all(caller, body, idempotency_key=key)
+    return Answer.of(answered.value, status=201, position=answered.position)
 
 
 async def update(service: Service, caller: Caller, incoming: Incoming) -> Answer:

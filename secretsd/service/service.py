@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from secretsd.auth import Caller, Claims
 from secretsd.metrics import Metrics
+from secretsd.service.batches import Batches
 from secretsd.service.core import Core
 from secretsd.service.reads import Reads
-from secretsd.service.writes import Writes
 
 
-class Service(Reads, Writes):
+class Service(Reads, Batches):
     """Identification, reads and writes over one core."""
 
     def __init__(self, core: Core) -> None:
         Reads.__init__(self, core)
-        Writes.__init__(self, core)
+        Batches.__init__(self, core)
         self.core = core
 
     @property

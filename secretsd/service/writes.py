@@ -23,6 +23,7 @@ from secretsd.model import (
     RestoreRequest,
     Rotated,
     RotateRequest,
+    SecretType,
     ValueIn,
     is_name,
 )
@@ -56,17 +57,7 @@ class Writes:
         core.serving()
         await core.gate.authorise(caller, "write", "create", body.name)
         settings = decide(core.policy.rule_for(body.name), body, core.config.security)
-        wished = wishes(body)
-        value: tuple[Sensitive, Encoding]
-        if isinstance(body.value, UnsetType):
-            if settings.type == "external":
-                raise Problem(
-                    "value-required",
-                    "An external secret is issued elsewhere: get its value there and send it as value.",
-                )
-            value = generate(settings.type), "utf-8"
-        else:
-            value = supplied(body.value, body.encoding, settings.type), body.encoding
+        wished, value = wishes(body), first_value(body, settings.type)
         cause = Cause(caller.client)
 
         def build(document: Document, generation: int) -> Draft:
@@ -237,6 +228,17 @@ class Writes:
     @staticmethod
     def _reason(text: str | UnsetType) -> str | None:
         return clean_reason(None if isinstance(text, UnsetType) else text)
+
+
+def first_value(body: CreateSecret, kind: SecretType) -> tuple[Sensitive, Encoding]:
+    """Return the value of a new secret: the one given, or a generated one. Raises Problem `value-required`."""
+    if not isinstance(body.value, UnsetType):
+        return supplied(body.value, body.encoding, kind), body.encoding
+    if kind == "external":
+        raise Problem(
+            "value-required", "An external secret is issued elsewhere: get its value there and send it as value."
+        )
+    return generate(kind), "utf-8"
 
 
 def _given(value: str | ValueIn, record: SecretRecord) -> tuple[Sensitive, Encoding]:

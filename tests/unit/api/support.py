@@ -113,6 +113,10 @@ class FakeService:
         await self._called("create", body, **named)
         return Answered(Metadata(**METADATA), POSITION)
 
+    async def create_all(self, caller: Caller, body: Any, **named: Any) -> Answered[SecretList]:
+        await self._called("create_all", body, **named)
+        return Answered(SecretList(secrets=[Metadata(**METADATA)]), POSITION)
+
     async def update(self, caller: Caller, name: str, body: Any, **named: Any) -> Answered[Metadata]:
         await self._called("update", name, body, **named)
         return Answered(Metadata(**METADATA), POSITION)

@@ -7,7 +7,7 @@ import pytest
 
 from secretsd.api import bodies
 from secretsd.errors import Problem
-from secretsd.model import CreateSecret, PutSecret, Request, RestoreRequest, RotateRequest, ValueIn
+from secretsd.model import CreateSecret, CreateSecrets, PutSecret, Request, RestoreRequest, RotateRequest, ValueIn
 from tests.unit.api.conftest import Ask, Connect
 from tests.unit.api.support import FakeService, request
 
@@ -76,6 +76,9 @@ def test_the_largest_safe_integer_can_be_read() -> None:
         (PutSecret, {"value": "v", "reason": PLANTED * 100}, "reason: expected `str` of length <= 200"),
         (CreateSecret, {"name": PLANTED + "/"}, "name: expected `str` matching regex"),
         (CreateSecret, {"name": "a", "type": PLANTED}, "type: allowed are jwt_signing_key, password"),
+        (CreateSecrets, {"secrets": [{"name": "a", PLANTED: 1}]}, "secrets[0]: an unknown member; allowed are name"),
+        (CreateSecrets, {"secrets": [{"name": PLANTED + "\n"}]}, "a name: 1 to 128"),
+        (CreateSecrets, {"secrets": []}, "secrets: expected `array` of length >= 1"),
         (CreateSecret, {"name": "a", "rotation": PLANTED}, "rotation: allowed are auto, manual"),
         (CreateSecret, {"name": PLANTED + "\n"}, "a name: 1 to 128"),
         (RotateRequest, {"names": ["a", "b\n"]}, "a name: 1 to 128"),

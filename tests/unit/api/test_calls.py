@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from secretsd.model import UNSET, CreateSecret, PutSecret, RestoreRequest, RotateRequest
+from secretsd.model import UNSET, BatchEntry, CreateSecret, CreateSecrets, PutSecret, RestoreRequest, RotateRequest
 from secretsd.service import Selector
 from tests.unit.api.conftest import Ask, Connect
 from tests.unit.api.support import KID, METADATA, POSITION, VALUE, FakeService, request
@@ -180,6 +180,15 @@ async def test_a_secret_is_made(ask: Ask, service: FakeService) -> None:
     assert reply.headers["location"] == "/secret/brave_api_key"
     assert reply.headers["etag"] == f'"{KID}"'
     assert asked(service) == ("create", (CreateSecret(**body),), {"idempotency_key": "k 1"})
+
+
+async def test_secrets_are_made_all_at_once(ask: Ask, service: FakeService) -> None:
+    body = {"secrets": [{"name": "a", "value": "v"}, {"name": "b", "value": "w", "replaces": "k" * 16}]}
+    reply = await ask("POST", "/secrets", {"Idempotency-Key": "k 2"}, json.dumps(body).encode())
+    assert reply.status == 201
+    assert [one["name"] for one in reply.json["secrets"]] == ["brave_api_key"]
+    entries = [BatchEntry(name="a", value="v"), BatchEntry(name="b", value="w", replaces="k" * 16)]
+    assert asked(service) == ("create_all", (CreateSecrets(secrets=entries),), {"idempotency_key": "k 2"})
 
 
 async def test_a_secret_without_a_value_is_to_be_generated(ask: Ask, service: FakeService) -> None:
