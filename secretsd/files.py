@@ -36,9 +36,10 @@ def read_private(path: Path) -> bytes:
         return file.read()
 
 
-def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
+def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, owner: tuple[int, int] | None = None) -> None:
     """Make `data` the content of `path`, durably and atomically: temporary file, fsync, rename, fsync of the folder.
 
+    The file is this process's user's, or belongs to `owner` (uid, gid) where that is given.
     Raises OSError when nothing changed, its subclass NotSynced when the new content is in place but may not survive.
     """
     temporary = path.with_name(path.name + ".new")
@@ -49,6 +50,8 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
             temporary.unlink()
             descriptor = os.open(temporary, _NEW, mode)
         try:
+            if owner is not None:
+                os.fchown(descriptor, *owner)
             if mode != PRIVATE_FILE:
                 # The umask may have taken permissions off; the owner's alone it leaves.
                 os.fchmod(descriptor, mode)

@@ -30,7 +30,11 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "rm": ("changes", "Delete secrets with all their versions."),
         "ls": ("listing", "List secrets, never their values."),
         "info": ("listing", "Show what is known about a secret, but its value."),
-        "import-env": ("import_env", "Take the secrets of a .env file over."),
+    },
+    "Moving in": {
+        "import-env": ("import_env", "Move the secrets of a .env file into the vault."),
+        "restore-env": ("restore_env", "Bring a .env file back from its sealed backup."),
+        "scan": ("scan", "Find values of the vault in files and git histories."),
     },
     "Watching": {
         "tail": ("tail", "Print events as they happen, each one verified."),

@@ -1,168 +1,146 @@
-"""import-env: the secrets of a .env file, taken over and read back."""
+"""import-env: a whole migration, from a .env file to secrets that are read back, with a way back."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any
 
 import click
-from rich.text import Text
 
-from secretsd.cli import material
-from secretsd.cli.dotenv_file import Choice, Variable, read_variables
-from secretsd.cli.errors import Failed
+from secretsd.cli.moving import table
+from secretsd.cli.moving.migration import Asked, Migration
+from secretsd.cli.moving.plan import Choice
+from secretsd.cli.moving.sealed import SealTo
 from secretsd.cli.options import Settings, connection_options
-from secretsd.cli.output import emit_json, print_table, progress
-from secretsd.cli.session import Session, decoded, secret_path
-from secretsd.model import SecretAnswer
+from secretsd.cli.session import Session
 
-Action = Literal["new", "unchanged", "differs", "skipped", "created", "updated", "failed"]
-
-_STYLE: Final = {
-    "new": "green",
-    "created": "green",
-    "updated": "cyan",
-    "differs": "yellow",
-    "skipped": "dim",
-    "failed": "bold red",
-}
+_FILE: Any = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@dataclass(frozen=True)
-class Step:
-    """What is to be done, or was done, with one variable."""
-
-    variable: Variable
-    action: Action
-    reason: str = ""
-    kid: str = ""
-    """The current version's, where the secret exists."""
+def _print_map(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(table.builtin_text(), nl=False)
+        ctx.exit()
 
 
 @click.command("import-env")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-n", "--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.argument("file", type=_FILE)
+@click.option("-n", "--dry-run", is_flag=True, help="Show the plan, and do nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask; on a terminal it is asked after the plan.")
 @click.option(
-    "--only", multiple=True, metavar="GLOB", help="Take only variables (or names) that match; may be repeated."
+    "--map",
+    "map_file",
+    type=_FILE,
+    metavar="FILE",
+    help="The table that says what becomes of each variable, instead of the built-in one.",
+)
+@click.option(
+    "--print-map",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_map,
+    help="Print the built-in table, to start one's own from, and end.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Take the variables (or secrets) that match, also what the table leaves, and no others; may be repeated.",
 )
 @click.option("--skip", multiple=True, metavar="GLOB", help="Leave these out; may be repeated.")
+@click.option(
+    "--require", multiple=True, metavar="NAME", help="Fail unless the file sets this variable; may be repeated."
+)
 @click.option("--prefix", default="", metavar="TEXT", help="Begin each secret's name with this.")
 @click.option("--overwrite", is_flag=True, help="Give secrets whose value differs the one of the file.")
-@click.option("--no-expand", is_flag=True, help="Take ${NAME} in a value as it stands.")
+@click.option(
+    "--expand/--no-expand",
+    default=None,
+    help="Replace ${NAME} in values by what the file says, or take it as it stands. One of the two is needed where a "
+    "value to keep has one.",
+)
+@click.option(
+    "--backup", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Seal the .env into FILE first."
+)
+@click.option(
+    "--recipient",
+    "recipients",
+    multiple=True,
+    metavar="AGE",
+    help="Seal it to this age recipient or SSH key; may be repeated.",
+)
+@click.option("--recipients-file", type=_FILE, metavar="FILE", help="Seal it to the recipients in FILE, one a line.")
+@click.option("--passphrase-file", type=_FILE, metavar="FILE", help="Seal it under the passphrase in FILE (0600).")
+@click.option(
+    "--history",
+    "histories",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR",
+    help="Look for the values in the history of the git repository in DIR; may be repeated.",
+)
+@click.option(
+    "--replacements",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what `git filter-repo --replace-text` needs to take the values found out of the history (0600).",
+)
+@click.option(
+    "--replace", "replace_file", is_flag=True, help="Take what is in the vault out of the .env. Needs --backup."
+)
 @connection_options
 @click.pass_obj
 def import_env(
     settings: Settings,
     file: Path,
+    map_file: Path | None,
     only: tuple[str, ...],
     skip: tuple[str, ...],
+    require: tuple[str, ...],
     prefix: str,
+    backup: Path | None,
+    recipients: tuple[str, ...],
+    recipients_file: Path | None,
+    passphrase_file: Path | None,
+    histories: tuple[Path, ...],
+    replacements: Path | None,
     *,
     dry_run: bool,
+    yes: bool,
     overwrite: bool,
-    no_expand: bool,
+    expand: bool | None,
+    replace_file: bool,
 ) -> None:
-    """Take the secrets of a .env FILE over.
+    """Move the secrets of a .env FILE into the vault.
 
-    Each variable becomes a secret whose name is the variable's in lower case. The file is read as python-dotenv
-    reads it: quotes, export, values of several lines, ${NAME}. Empty variables are skipped, secrets that exist are
-    left alone unless --overwrite. Every value is read back and compared. Values are never shown.
+    The file is read as python-dotenv reads it. A table says which variable becomes which secret, with its value or a
+    new one, and what stays in the file. The plan comes first. Everything is imported in one commit or nothing is;
+    what is in the vault already is left alone, so that it can be run again. Every value is read back and compared.
+    Values are never shown.
     """
-    variables = read_variables(file, Choice(only, skip, prefix, expand=not no_expand))
-    with Session.open(settings) as session:
-        steps = _compare(session, variables)
-        if not dry_run:
-            steps = _carry_out(session, steps, overwrite=overwrite)
-    if settings.as_json:
-        emit_json({"file": str(file), "dry_run": dry_run, "variables": [_as_json(step) for step in steps]})
-    else:
-        _show(steps)
-    failed = sum(step.action == "failed" for step in steps)
-    if failed:
-        raise Failed(f"{failed} of {len(steps)} variables could not be taken over; the reasons are in the list")
-
-
-def _compare(session: Session, variables: list[Variable]) -> list[Step]:
-    """Return what is to be done, by looking at each secret that exists and that the client may read."""
-    existing = {one.name for one in session.secrets()}
-    steps: list[Step] = []
-    with progress("comparing", len(variables)) as advance:
-        for one in variables:
-            if one.value is None:
-                steps.append(Step(one, "skipped", one.reason))
-            elif one.name not in existing:
-                steps.append(Step(one, "new"))
-            else:
-                answer = decoded(session.get(secret_path(one.name)), SecretAnswer)
-                same = material.from_answer(answer) == one.value
-                steps.append(Step(one, "unchanged" if same else "differs", kid=answer.kid))
-            advance()
-    return steps
-
-
-def _carry_out(session: Session, steps: list[Step], *, overwrite: bool) -> list[Step]:
-    """Return what was done. A refusal is one variable's; an unreachable daemon ends it all."""
-    done: list[Step] = []
-    with progress("importing", len(steps)) as advance:
-        for step in steps:
-            try:
-                done.append(_carry_out_one(session, step, overwrite=overwrite))
-            except Failed as failed:
-                if failed.exit_code != Failed.exit_code:
-                    raise
-                reason = failed.message if failed.slug != "exists" else "it exists, and this client may not read it"
-                done.append(replace(step, action="failed", reason=reason))
-            advance()
-    return done
-
-
-def _carry_out_one(session: Session, step: Step, *, overwrite: bool) -> Step:
-    variable = step.variable
-    if variable.value is None or step.action not in {"new", "differs"}:
-        return step
-    if step.action == "differs" and not overwrite:
-        return replace(step, reason="left alone; --overwrite replaces it")
-    sent = material.as_json(variable.value)
-    path = secret_path(variable.name)
-    action: Action
-    if step.action == "new":
-        session.change("POST", "/secret", {"name": variable.name, **sent})
-        action = "created"
-    else:
-        # Only if it is still the version that was compared: nobody's change of a moment ago is lost.
-        session.change("PUT", path, sent, headers={"If-Match": f'"{step.kid}"'})
-        action = "updated"
-    back = material.from_answer(decoded(session.get(path), SecretAnswer))
-    if back != variable.value:
-        raise Failed("read back, it is not what was sent")
-    return replace(step, action=action)
-
-
-def _as_json(step: Step) -> dict[str, object]:
-    variable = step.variable
-    return {
-        "variable": variable.key,
-        "line": variable.line,
-        "name": variable.name,
-        "action": step.action,
-        "reason": step.reason,
-        "expanded": variable.expanded,
-    }
-
-
-def _show(steps: list[Step]) -> None:
-    rows = [
-        (
-            str(step.variable.line),
-            step.variable.key,
-            step.variable.name if step.variable.value is not None else "",
-            Text(step.action, style=_STYLE.get(step.action, "")),
-            "; ".join(filter(None, (step.reason, "${…} was replaced" if step.variable.expanded else ""))),
+    sealing = SealTo(recipients, recipients_file, passphrase_file)
+    if backup is None and sealing != SealTo():
+        raise click.UsageError(
+            "--recipient, --recipients-file and --passphrase-file are about the backup: --backup FILE"
         )
-        for step in steps
-    ]
-    print_table(("LINE", "VARIABLE", "SECRET", "ACTION", "WHY"), rows)
-    counts = Counter(step.action for step in steps)
-    click.echo(", ".join(f"{count} {action}" for action, count in counts.items()) or "the file has no variables")
+    if backup is None and replace_file:
+        raise click.UsageError("--replace takes lines away: it needs a sealed copy of the file, --backup FILE")
+    if replacements is not None and not histories:
+        raise click.UsageError("--replacements is about what is found in a history: --history DIR")
+    asked = Asked(
+        choice=Choice(only, skip, prefix, expand, require),
+        table=table.builtin() if map_file is None else table.read_table(map_file),
+        dry_run=dry_run,
+        yes=yes,
+        overwrite=overwrite,
+        backup=backup,
+        sealing=sealing,
+        histories=histories,
+        replacements=replacements,
+        replace=replace_file,
+    )
+    migration = Migration(file, asked, as_json=settings.as_json)
+    with Session.open(settings) as session:
+        migration.run(session)
+    migration.report()

@@ -14,9 +14,9 @@ import click
 
 from secretsd import files
 from secretsd.cli.errors import Failed
-from secretsd.cli.material import without_newline
 from secretsd.cli.options import Settings, json_option
 from secretsd.cli.output import emit_json
+from secretsd.cli.passphrase import read_passphrase
 from secretsd.cli.templates import NewClient, Setup, config_toml, policy_yaml
 from secretsd.cli.terminal import note
 from secretsd.config import Config, load
@@ -121,7 +121,7 @@ def init(
     everyone = [NewClient(ADMIN, ("*",), _ALL_RIGHTS), *clients]
     if len({one.name for one in everyone}) < len(everyone):
         raise click.UsageError("a client is named twice")
-    passphrase = None if passphrase_file is None else _passphrase(passphrase_file)
+    passphrase = None if passphrase_file is None else read_passphrase(passphrase_file).reveal()
     tokens = {one.name: secrets.token_urlsafe(_TOKEN_BYTES) for one in everyone if one.socket is None}
     token_files = {} if token_dir is None else {name: token_dir.absolute() / f"{name}.token" for name in tokens}
     _refuse_existing([*_targets(setup), *token_files.values()])
@@ -162,18 +162,6 @@ def _refuse_existing(paths: Sequence[Path]) -> None:
             f"nothing was set up, for this exists: {', '.join(existing)}",
             hint="init never overwrites; choose other folders, or move these away if they are really not needed",
         )
-
-
-def _passphrase(path: Path) -> bytes:
-    try:
-        data = without_newline(files.read_private(path))
-    except files.ReadableByOthers as error:
-        raise Failed(str(error)) from None
-    except OSError as error:
-        raise Failed(f"{path} can't be read: {error.strerror}") from None
-    if not data:
-        raise Failed(f"{path} is empty; a passphrase isn't")
-    return data
 
 
 @contextlib.contextmanager

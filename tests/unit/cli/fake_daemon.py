@@ -186,6 +186,19 @@ class FakeDaemon:
             self.secrets[body["name"]].facts["type"] = body["type"]
         return web.json_response(self._metadata(body["name"]), status=201)
 
+    def _post_secrets(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        for place, one in enumerate(body["secrets"]):
+            if "replaces" not in one and one["name"] in self.secrets:
+                return _problem(409, "exists", f"secrets[{place}]: ")
+            if "replaces" in one and one["replaces"] != self.kid(one["name"]):
+                return _problem(412, "precondition-failed", f"secrets[{place}]: ")
+        for one in body["secrets"]:
+            self._store(one["name"], one)
+            if "type" in one:
+                self.secrets[one["name"]].facts["type"] = one["type"]
+        made = [self._metadata(one["name"]) for one in body["secrets"]]
+        return web.json_response({"secrets": made}, status=201)
+
     def _put_secret(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
         name = rest[0]
         if name not in self.secrets:
@@ -242,12 +255,12 @@ class FakeDaemon:
         }
 
 
-def _problem(status: int, slug: str) -> web.Response:
+def _problem(status: int, slug: str, place: str = "") -> web.Response:
     details = {
         "type": slug,
         "title": slug,
         "status": status,
-        "detail": f"Do something about {slug}.",
+        "detail": f"{place}Do something about {slug}.",
         "request_id": "r1",
     }
     return web.json_response(

@@ -12,6 +12,7 @@ from secretsd.service import Selector
 from tests.unit.support.core import Bench
 from tests.unit.support.disk import spy
 
+
 async def create_all(
     bench: Bench, *entries: dict[str, Any], client: str = "admin", key: str | None = None
 ) -> list[Metadata]:

@@ -1,0 +1,126 @@
+"""What is looked for: a value as it stands and in the forms in which it travels, all of them in one pass."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ahocorasick_rs import BytesAhoCorasick
+
+from secretsd.crypto.sensitive import Sensitive
+
+MIN_LENGTH: Final = 8
+"""A shorter value would be found everywhere by chance."""
+
+# By how many bytes come before the value in a larger text: how many characters of its base64 they have a part in.
+_LEADING: Final = {0: 0, 1: 2, 2: 3}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A version of a secret whose value is looked for."""
+
+    secret: str
+    version: int | None
+    """None: not of the vault (yet)."""
+    value: Sensitive = field(repr=False)
+    type: str = ""
+    """The secret's, empty where it isn't known, `findings.OUTDATED` where a new value takes its place."""
+
+
+@dataclass(frozen=True)
+class Needle:
+    """One form of one value."""
+
+    value: Value
+    form: str
+    text: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A needle found. `line` counts from 1."""
+
+    needle: Needle
+    offset: int
+    line: int
+
+
+def too_short(value: Value, least: int = MIN_LENGTH) -> bool:
+    """Tell whether a value, blanks around it apart, has fewer than `least` bytes."""
+    return len(value.value.reveal().strip()) < least
+
+
+def needles(values: Iterable[Value]) -> list[Needle]:
+    """Return all forms of all values, each text once a value."""
+    return [Needle(value, form, text) for value in values for form, text in _forms(value.value.reveal().strip())]
+
+
+def _forms(value: bytes) -> list[tuple[str, bytes]]:
+    seen: dict[bytes, str] = {value: "as it is"}
+    for form, text in _derived(value):
+        seen.setdefault(text, form)
+    return [(form, text) for text, form in seen.items()]
+
+
+def _derived(value: bytes) -> Iterator[tuple[str, bytes]]:
+    if b"\n" in value:
+        yield "with other line ends", value.replace(b"\r\n", b"\n")
+        yield "with other line ends", value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    for before, lead in _LEADING.items():
+        encoded = base64.b64encode(bytes(before) + value)
+        # The last character holds bits of what comes after, if the value doesn't end with it.
+        text = encoded[lead : (before + len(value)) * 8 // 6]
+        yield "base64", text
+        yield "base64url", text.translate(bytes.maketrans(b"+/", b"-_"))
+    yield "hex", value.hex().encode()
+    yield "hex", value.hex().upper().encode()
+    quoted = urllib.parse.quote_from_bytes(value, safe="")
+    yield "URL-encoded", quoted.encode()
+    yield "URL-encoded", _lower_escapes(quoted).encode()
+    yield "URL-encoded", urllib.parse.quote_from_bytes(value, safe="/").encode()
+    yield "URL-encoded", urllib.parse.quote_plus(value).encode()
+    try:
+        text_value = value.decode()
+    except UnicodeDecodeError:
+        return
+    yield "JSON", json.dumps(text_value)[1:-1].encode()
+    yield "JSON", json.dumps(text_value, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass")
+
+
+def _lower_escapes(quoted: str) -> str:
+    first, *rest = quoted.split("%")
+    return first + "".join(f"%{part[:2].lower()}{part[2:]}" for part in rest)
+
+
+class Matcher:
+    """Looks for all needles at once, in a stream of chunks."""
+
+    def __init__(self, wanted: Sequence[Needle]) -> None:
+        self._needles = wanted
+        self._overlap = max((len(one.text) for one in wanted), default=1) - 1
+        self._automaton = BytesAhoCorasick([one.text for one in wanted]) if wanted else None
+
+    def search(self, chunks: Iterable[bytes]) -> list[Hit]:
+        """Return the first place of each secret's version in the stream, however the chunks cut it."""
+        found: dict[tuple[str, int | None], Hit] = {}
+        if self._automaton is None:
+            return []
+        tail, start, line = b"", 0, 1
+        for chunk in chunks:
+            buffer = tail + chunk
+            for index, begin, end in self._automaton.find_matches_as_indexes(buffer, overlapping=True):
+                needle = self._needles[index]
+                key = needle.value.secret, needle.value.version
+                if end > len(tail) and key not in found:
+                    found[key] = Hit(needle, start + begin, line + buffer.count(b"\n", 0, begin))
+            keep = min(self._overlap, len(buffer))
+            dropped = len(buffer) - keep
+            line += buffer.count(b"\n", 0, dropped)
+            start += dropped
+            tail = buffer[dropped:]
+        return list(found.values())

@@ -1,0 +1,41 @@
+"""The file that `git filter-repo --replace-text` takes values out of a history with. It holds them in the clear."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from secretsd import files
+from secretsd.cli.errors import Failed
+from secretsd.cli.leaks.findings import Finding
+from secretsd.cli.terminal import note
+
+REMOVED: Final = b"***REMOVED***"
+
+
+def write_replacements(path: Path, findings: Iterable[Finding]) -> None:
+    """Write the expressions for what was found in histories to a new file, mode 0600. Raises Failed if it exists."""
+    if os.path.lexists(path):
+        raise Failed(f"{path} exists; the values are written to a new file only: name another")
+    try:
+        files.replace(path, replacement_rules(findings))
+    except OSError as error:
+        raise Failed(f"{path} can't be written: {error.strerror}") from None
+    note(f"{path} holds the values as they are, for git filter-repo: remove it afterwards (shred -u {path})")
+
+
+def replacement_rules(findings: Iterable[Finding]) -> bytes:
+    """Return a line for each text that was found in a history, in the form in which it was found."""
+    texts = {one.needle.text for one in findings if one.repository}
+    # The longest first: one value may be a part of another.
+    ordered = sorted(texts, key=lambda text: (-len(text), text))
+    return b"".join(_rule(text) + b"==>" + REMOVED + b"\n" for text in ordered)
+
+
+def _rule(text: bytes) -> bytes:
+    if b"\n" not in text and b"\r" not in text:
+        return b"literal:" + text
+    return b"regex:" + re.escape(text).replace(b"\\\n", rb"\n").replace(b"\\\r", rb"\r")

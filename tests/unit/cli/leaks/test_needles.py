@@ -1,0 +1,96 @@
+"""Every form of a value is found wherever it stands, however a stream is cut, and nothing else is."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secretsd.cli.leaks.needles import Hit, Matcher, Value, needles, too_short
+from secretsd.crypto.sensitive import Sensitive
+
+SECRET = b"pl4nted/+ value\xc3\xa9?"
+
+
+def value(text: bytes = SECRET, name: str = "a", version: int | None = 1) -> Value:
+    return Value(name, version, Sensitive(text))
+
+
+def search(data: bytes, *values: Value, size: int = 1 << 20) -> list[Hit]:
+    chunks = (data[start : start + size] for start in range(0, len(data), size))
+    return Matcher(needles(values or [value()])).search(chunks)
+
+
+FORMS = [
+    ("as it is", SECRET),
+    ("base64", base64.b64encode(SECRET)),
+    ("base64", base64.b64encode(b"user:" + SECRET + b"!")),
+    ("base64", base64.b64encode(b"us:" + SECRET + b"ab")),
+    ("base64url", base64.urlsafe_b64encode(b"\xff" + SECRET)),
+    ("hex", SECRET.hex().upper().encode()),
+    ("URL-encoded", quote(SECRET, safe="").encode()),
+    ("URL-encoded", quote(SECRET, safe="").lower().encode()),
+    ("URL-encoded", quote_plus(SECRET).encode()),
+    ("JSON", json.dumps(SECRET.decode()).encode()),
+]
+
+
+@pytest.mark.parametrize(("form", "text"), FORMS)
+def test_a_value_is_found_in_every_form(form: str, text: bytes) -> None:
+    (hit,) = search(b"x = <" + text + b">\n")
+    assert hit.needle.form in {form, "base64"}
+
+
+@given(st.binary(min_size=8, max_size=40), st.binary(max_size=7), st.binary(max_size=7))
+def test_a_value_within_something_encoded_as_base64_is_found(text: bytes, before: bytes, after: bytes) -> None:
+    if text.strip() != text or len(text) < 8:
+        return
+    assert search(base64.b64encode(before + text + after), value(text))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 16, 64])
+def test_a_value_across_chunks_is_found_with_its_line(size: int) -> None:
+    data = b"one\ntwo\n" + b"x" * 30 + SECRET + b"\nrest" * 9
+    (hit,) = search(data, size=size)
+    assert (hit.line, hit.offset) == (3, data.index(SECRET))
+
+
+def test_values_of_several_lines_are_found_with_either_line_end_and_escaped() -> None:
+    pem = value(b"-----BEGIN K-----\nabcdefgh\n-----END K-----\n")
+    for text in (b"-----BEGIN K-----\r\nabcdefgh\r\n-----END K-----", rb"-----BEGIN K-----\nabcdefgh\n-----END K-----"):
+        assert search(b"<" + text + b">", pem)
+
+
+def test_each_version_of_each_secret_is_told_once() -> None:
+    values = value(b"pl4nted-1"), value(b"pl4nted-2", version=2), value(b"pl4nted-1", "b")
+    found = search(b"pl4nted-1 pl4nted-2 pl4nted-1\n" * 1000, *values)
+    assert {(hit.needle.value.secret, hit.needle.value.version, hit.line) for hit in found} == {
+        ("a", 1, 1), ("a", 2, 1), ("b", 1, 1),
+    }  # fmt: skip
+
+
+def test_a_value_that_is_part_of_another_is_found_too() -> None:
+    found = search(b"pl4nted-inner-more", value(b"pl4nted-inner"), value(b"pl4nted-inner-more", "b"))
+    assert {hit.needle.value.secret for hit in found} == {"a", "b"}
+
+
+def test_random_bytes_hold_no_value() -> None:
+    assert search(random.Random(7).randbytes(1 << 20)) == []
+
+
+def test_without_values_nothing_is_found() -> None:
+    assert Matcher([]).search([SECRET]) == []
+
+
+@pytest.mark.parametrize(("text", "short"), [(b"1234567", True), (b"12345678", False), (b" 1234567\n", True)])
+def test_blanks_make_a_value_no_longer(text: bytes, *, short: bool) -> None:
+    assert too_short(value(text)) is short
+
+
+def test_a_needle_does_not_show_its_text() -> None:
+    assert "pl4nted" not in repr(needles([value()]))
