@@ -111,13 +111,16 @@ def _repositories(tree: Tree) -> list[Repository]:
         tree.skipped.unreadable.extend(f"{one}: git isn't installed here" for one in tree.git_folders)
         return []
     found = {one.resolve(): Repository(one.resolve()) for one in tree.git_folders}
-    try:
-        around = Repository.around(tree.root)
-    except Failed as failed:
-        tree.skipped.unreadable.append(failed.message)
-        around = None
-    if around is not None:
-        found.setdefault(around.git_folder, around)
+    inside = tree.root.resolve()
+    # git refuses to look around itself in another user's folder, though not to read a git folder that is named.
+    for folder in [*tree.checkouts, *([] if found.keys() & {inside, inside / ".git"} else [inside])]:
+        try:
+            around = Repository.around(folder)
+        except Failed as failed:
+            tree.skipped.unreadable.append(failed.message)
+            continue
+        if around is not None:
+            found.setdefault(around.git_folder, around)
     return list(found.values())
 
 

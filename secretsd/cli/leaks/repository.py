@@ -17,7 +17,7 @@ _PASSED_ON: Final = ("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR")
 
 # A repository's own configuration is somebody else's: nothing that it names is run, and nothing is fetched.
 _QUIET: Final = (
-    "--no-pager", "--literal-pathspecs", "-c", "log.showSignature=false", "-c", "log.showRoot=true",
+    "--no-pager", "-c", "log.showSignature=false", "-c", "log.showRoot=true",
     "-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "core.hooksPath=/dev/null",
 )  # fmt: skip
 
@@ -105,11 +105,23 @@ class Repository:
 
     def ignores(self, path: Path) -> bool:
         """Tell whether .gitignore (or another exclude file) covers `path`."""
-        return _run(["git", *_QUIET, "-C", str(path.parent), "check-ignore", "-q", "--", path.name]).returncode == 0
+        # `./`: a name may begin with a colon, which has a meaning of its own.
+        command = ["git", *_QUIET, "-C", str(path.parent), "check-ignore", "-q", "--no-index", "--", f"./{path.name}"]
+        return _run(command).returncode == 0
 
     def tracks(self, path: Path) -> bool:
         """Tell whether `path` is in the index, so that each commit takes it along."""
-        command = ["git", *_QUIET, "-C", str(path.parent), "ls-files", "--error-unmatch", "--", path.name]
+        command = [
+            "git",
+            "--literal-pathspecs",
+            *_QUIET,
+            "-C",
+            str(path.parent),
+            "ls-files",
+            "--error-unmatch",
+            "--",
+            path.name,
+        ]
         return _run(command).returncode == 0
 
     def _piped(self, *arguments: str) -> _Pipe:

@@ -32,12 +32,14 @@ class Skipped:
 
 @dataclass
 class Tree:
-    """A walk below `root`; `git_folders` and `skipped` fill while `files` is gone through."""
+    """A walk below `root`; `git_folders`, `checkouts` and `skipped` fill while `files` is gone through."""
 
     root: Path
     exclude: Sequence[str] = ()
     skipped: Skipped = field(default_factory=Skipped)
     git_folders: list[Path] = field(default_factory=list)
+    checkouts: list[Path] = field(default_factory=list)
+    """Folders whose `.git` is a file that points to a git folder elsewhere: worktrees and submodules."""
 
     def files(self) -> Iterator[Path]:
         """Yield the ordinary files, in the order of their names; of a git folder all but its object store."""
@@ -67,6 +69,8 @@ class Tree:
                 self.git_folders.append(folder)
                 # Its objects are compressed: git itself is asked for what is in them.
                 entries = [one for one in entries if one.name != "objects"]
+            if any(one.name == ".git" and one.is_file(follow_symlinks=False) for one in entries):
+                self.checkouts.append(folder)
             wanted = [one for one in entries if self._wanted(one)]
             yield from (Path(one.path) for one in wanted if one.is_file(follow_symlinks=False))
             waiting.extend(Path(one.path) for one in reversed(wanted) if one.is_dir(follow_symlinks=False))

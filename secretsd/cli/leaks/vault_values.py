@@ -53,7 +53,7 @@ def _versions(session: Session, secret: Metadata) -> Iterator[Value]:
                 return  # deleted, or its grace ended, since it was listed
             raise
         yield Value(secret.name, answer.version, material.from_answer(answer), answer.type)
-        if answer.previous is None:
+        if answer.previous is None or answer.previous.version >= answer.version:
             return
         query = f"?version={answer.previous.version}"
 

@@ -144,7 +144,8 @@ class Migration:
         return remainder(self._envfile, {step.key for step in going if step.key}, values)
 
     def _tell_done(self) -> None:
-        click.echo(f"done, in one commit: {report.count(self._items)}")
+        sent = any(one.state in {"kept", "generated", "replaced"} for one in self._items)
+        click.echo(f"{'done, in one commit' if sent else 'nothing to do'}: {report.count(self._items)}")
         click.echo(f"read back {self._verified}: all as they were sent")
         if self._backup is not None:
             path = self._envfile.path

@@ -174,7 +174,7 @@ class FakeDaemon:
         if version not in held.values:
             return _problem(404, "version-not-found")
         value, encoding = held.values[version]
-        return web.json_response({**self._metadata(name), "value": value, "encoding": encoding})
+        return web.json_response({**self._metadata(name, version), "value": value, "encoding": encoding})
 
     def _post_secret(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
         if rest:
@@ -234,16 +234,17 @@ class FakeDaemon:
         self._generation += 1
         self.plant(name, value + "x" if self.corrupt else value, encoding=body.get("encoding", "utf-8"))
 
-    def _metadata(self, name: str) -> dict[str, Any]:
+    def _metadata(self, name: str, version: int | None = None) -> dict[str, Any]:
         held = self.secrets[name]
+        version = version or held.version
         previous = None
-        if held.version - 1 in held.values:
-            kid = self.kid(name, held.version - 1)
-            previous = {"version": held.version - 1, "kid": kid, "grace_until": "2031-01-15T00:00:00.000Z"}
+        if version - 1 in held.values:
+            kid = self.kid(name, version - 1)
+            previous = {"version": version - 1, "kid": kid, "grace_until": "2031-01-15T00:00:00.000Z"}
         return {
             "name": name,
-            "version": held.version,
-            "kid": self.kid(name),
+            "version": version,
+            "kid": self.kid(name, version),
             "type": "external",
             "status": "active",
             "rotation": "manual",
