@@ -111,9 +111,7 @@ def _repositories(tree: Tree) -> list[Repository]:
         tree.skipped.unreadable.extend(f"{one}: git isn't installed here" for one in tree.git_folders)
         return []
     found = {one.resolve(): Repository(one.resolve()) for one in tree.git_folders}
-    inside = tree.root.resolve()
-    # git refuses to look around itself in another user's folder, though not to read a git folder that is named.
-    for folder in [*tree.checkouts, *([] if found.keys() & {inside, inside / ".git"} else [inside])]:
+    for folder in [*tree.checkouts, tree.root]:
         try:
             around = Repository.around(folder)
         except Failed as failed:

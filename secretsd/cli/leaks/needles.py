@@ -113,10 +113,10 @@ class Matcher:
         tail, start, line = b"", 0, 1
         for chunk in chunks:
             buffer = tail + chunk
-            for index, begin, end in self._automaton.find_matches_as_indexes(buffer, overlapping=True):
+            for index, begin, _ in self._automaton.find_matches_as_indexes(buffer, overlapping=True):
                 needle = self._needles[index]
                 key = needle.value.secret, needle.value.version
-                if end > len(tail) and key not in found:
+                if key not in found:
                     found[key] = Hit(needle, start + begin, line + buffer.count(b"\n", 0, begin))
             keep = min(self._overlap, len(buffer))
             dropped = len(buffer) - keep

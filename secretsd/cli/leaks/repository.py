@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +16,12 @@ from secretsd.cli.errors import Failed
 CHUNK_BYTES: Final = 1024 * 1024
 _PASSED_ON: Final = ("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR")
 
-# A repository's own configuration is somebody else's: nothing that it names is run, and nothing is fetched.
+# A repository's own configuration is somebody else's: nothing that it names is run, and nothing is fetched. So it may
+# be another user's too (safe.directory): root moves in what belongs to a service.
 _QUIET: Final = (
     "--no-pager", "-c", "log.showSignature=false", "-c", "log.showRoot=true",
-    "-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "core.hooksPath=/dev/null",
+    "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true",
+    "-c", "core.hooksPath=/dev/null",
 )  # fmt: skip
 
 
@@ -63,10 +66,10 @@ class Repository:
         done = _run(["git", *_QUIET, "-C", str(folder), "rev-parse", "--git-common-dir"])
         if done.returncode == 0:
             return cls((folder / os.fsdecode(done.stdout.rstrip(b"\n"))).resolve())
-        if b"dubious ownership" in done.stderr:
+        if b"not a git repository" not in done.stderr:
             raise Failed(
-                f"git refuses the repository around {path}: it belongs to another user",
-                hint="run this as its owner, or allow it: git config --global --add safe.directory FOLDER",
+                f"git can't look into the repository around {path}",
+                hint=f"what it says: git -C {shlex.quote(str(folder))} status",
             )
         return None
 

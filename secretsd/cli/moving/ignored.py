@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from secretsd.cli.errors import Failed
 from secretsd.cli.leaks.repository import Repository, have_git
 
 
@@ -17,13 +18,18 @@ class GitState:
     """Empty: it lies in none."""
     ignored: bool = False
     tracked: bool = False
+    trouble: str = ""
+    """Why git could not be asked about it."""
 
 
 def look_up(path: Path) -> GitState | None:
-    """Return how `path` stands with git; None where there is no git to ask. Raises Failed."""
+    """Return how `path` stands with git; None where there is no git to ask. A broken repository stops no import."""
     if not have_git():
         return None
-    repository = Repository.around(path)
+    try:
+        repository = Repository.around(path)
+    except Failed as failed:
+        return GitState("", trouble=f"{failed.message}; {failed.hint}")
     if repository is None:
         return GitState("")
     return GitState(repository.name, repository.ignores(path), repository.tracks(path))
@@ -33,6 +39,8 @@ def remarks(path: Path, state: GitState | None) -> list[str]:
     """Return what an operator has to know or do, a line each."""
     if state is None:
         return ["git isn't installed here: whether a repository has the .env was not looked up"]
+    if state.trouble:
+        return [f"whether it has {path} was not looked up: {state.trouble}"]
     if not state.repository:
         return []
     folder, name = shlex.quote(str(path.parent)), shlex.quote(path.name)

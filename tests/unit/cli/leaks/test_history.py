@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -119,6 +120,14 @@ def test_a_bare_repository_and_a_worktree_are_read(repository: GitRepository, tm
         assert search_history(around, Matcher(needles([Value("a", 1, Sensitive(SECRET))])))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_repository_is_read(repository: GitRepository) -> None:
+    repository.commit("1", {".env": SECRET})
+    for path in [repository.folder, *repository.folder.rglob("*")]:
+        os.chown(path, 65534, 65534)
+    assert len(found(repository)) == 1
+
+
 def test_a_damaged_repository_is_no_clean_one(repository: GitRepository) -> None:
     repository.commit("1", {".env": SECRET})
     repository.git("gc", "-q")
@@ -155,6 +164,12 @@ def test_a_hostile_configuration_runs_nothing(repository: GitRepository, tmp_pat
     for key in ("core.fsmonitor", "core.pager", "gpg.program", "diff.external", "core.sshCommand"):
         repository.git("config", key, str(script))
     repository.git("config", "log.showSignature", "true")
+    signed = repository.git("cat-file", "commit", "HEAD").replace(
+        "\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n", 1
+    )
+    (tmp_path / "signed").write_text(signed + "\n")
+    oid = repository.git("hash-object", "-t", "commit", "-w", str(tmp_path / "signed"))
+    repository.git("update-ref", "refs/heads/signed", oid)
     repository.git("config", "remote.origin.url", f"ext::{script}")
     assert found(repository)
     assert not (tmp_path / "ran").exists()

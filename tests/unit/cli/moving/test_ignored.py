@@ -34,6 +34,14 @@ def test_a_file_outside_of_a_repository_needs_no_remark(tmp_path: Path) -> None:
     assert remarks(tmp_path / ".env", state) == []
 
 
+def test_a_repository_that_git_can_not_read_stops_nothing(repository: GitRepository) -> None:
+    (repository.folder / ".git" / "config").write_text("[broken")
+    state = look_up(repository.folder / ".env")
+    assert state is not None
+    (remark,) = remarks(repository.folder / ".env", state)
+    assert "was not looked up" in remark
+
+
 def test_each_state_says_what_to_run() -> None:
     file = Path("/srv/my code/.env")
     assert "rm --cached .env" in remarks(file, GitState("/srv", ignored=True, tracked=True))[0]
