@@ -11,7 +11,7 @@ from secretsd.cli.errors import Failed
 from secretsd.cli.leaks.findings import Finding, advice
 from secretsd.cli.leaks.history import search_history
 from secretsd.cli.leaks.needles import MIN_LENGTH, Matcher, needles
-from secretsd.cli.leaks.replacements import write_replacements
+from secretsd.cli.leaks.replacements import refuse_existing, write_replacements
 from secretsd.cli.leaks.repository import Repository, have_git
 from secretsd.cli.leaks.tree import Tree, chunks
 from secretsd.cli.leaks.vault_values import Wanted, read_values
@@ -62,6 +62,7 @@ def scan(
     They are looked for as they are, and as base64, hex, URL-encoded and JSON. None is shown: only whose it is and
     where it lies. Fails when one is found, and when something could not be read.
     """
+    refuse_existing(replacements)
     with Session.open(settings) as session:
         wanted = read_values(session, only, skip, min_length)
     tree = Tree(path.resolve() if path.is_symlink() else path, exclude)

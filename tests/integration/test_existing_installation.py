@@ -6,6 +6,7 @@ The scripts name port 8081, so they run in a network of their own; where that ca
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import COMMANDS, Daemon
 from tests.support.log import verify_log
 from tests.support.namespace import Namespace, available
 from tests.support.waiting import eventually, free_port
@@ -113,6 +114,16 @@ def test_the_migration_moves_nine_secrets(host: OldHost, migrated: str) -> None:
     listed = json.loads(host.curl("/secrets"))["secrets"]
     assert {entry["name"] for entry in listed} == MIGRATED
     assert json.loads(host.curl("/healthz", None))["secrets_count"] == 9
+
+
+def test_the_script_that_replaces_the_old_one_finds_all_of_it_there(host: OldHost, migrated: str) -> None:
+    """As it is: from `scripts`, on the old port, as `admin`."""
+    url = [] if host._port == 8081 else [f"JARVIS_SECRETS_URL=http://127.0.0.1:{host._port}"]
+    script = Path(__file__).parents[2] / "deploy" / "migrate_secrets.sh"
+    path = f"PATH={COMMANDS}{os.pathsep}{os.environ['PATH']}"
+    said = host.run("env", path, *url, str(script), cwd=host.root / "scripts")
+    assert "nothing to do: 9 already there" in said
+    assert "\n9\n" in said
 
 
 def test_migrated_values_are_those_of_the_dotenv(host: OldHost, migrated: str) -> None:

@@ -16,10 +16,14 @@ from secretsd.cli.terminal import note
 REMOVED: Final = b"***REMOVED***"
 
 
-def write_replacements(path: Path, findings: Iterable[Finding]) -> None:
-    """Write the expressions for what was found in histories to a new file, mode 0600. Raises Failed if it exists."""
-    if os.path.lexists(path):
+def refuse_existing(path: Path | None) -> None:
+    """Raise Failed where the file to be written exists, before any work is done for it."""
+    if path is not None and os.path.lexists(path):
         raise Failed(f"{path} exists; the values are written to a new file only: name another")
+
+
+def write_replacements(path: Path, findings: Iterable[Finding]) -> None:
+    """Write the expressions for what was found in histories to a file, mode 0600. Raises Failed."""
     try:
         files.replace(path, replacement_rules(findings))
     except OSError as error:

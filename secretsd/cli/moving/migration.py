@@ -15,7 +15,7 @@ from secretsd.cli.errors import Failed
 from secretsd.cli.leaks.findings import OUTDATED, Finding, advice
 from secretsd.cli.leaks.history import search_history
 from secretsd.cli.leaks.needles import MIN_LENGTH, Matcher, Value, needles, too_short
-from secretsd.cli.leaks.replacements import write_replacements
+from secretsd.cli.leaks.replacements import refuse_existing, write_replacements
 from secretsd.cli.leaks.repository import Repository, have_git
 from secretsd.cli.moving import ignored, report
 from secretsd.cli.moving.carrying import Item, carry_out, changing, compare, read_back
@@ -50,6 +50,7 @@ class Migration:
     """A run and what it came to. What can be refused is refused before anything is changed."""
 
     def __init__(self, file: Path, asked: Asked, *, as_json: bool) -> None:
+        refuse_existing(asked.replacements)
         self._asked = asked
         self._as_json = as_json
         self._envfile: EnvFile = read_envfile(file)
@@ -73,9 +74,14 @@ class Migration:
             report.show_plan(self._items, overwrite=asked.overwrite)
         if not asked.dry_run:
             self._import(session)
-        self._search({one.name: one.type for one in session.secrets()} if self._repositories else {})
-        if asked.replace and not asked.dry_run:
-            self._replace()
+        try:
+            self._search({one.name: one.type for one in session.secrets()} if self._repositories else {})
+            if asked.replace and not asked.dry_run:
+                self._replace()
+        except Failed:
+            if not asked.dry_run:
+                note(f"imported and read back: {report.count(self._items)}")
+            raise
 
     def report(self) -> None:
         """Say what was done; what else there is to do goes to standard error."""
@@ -113,7 +119,7 @@ class Migration:
         self._too_short = [one.secret for one in values if too_short(one)]
         matcher = Matcher(needles(one for one in values if not too_short(one)))
         self._findings = [one for repository in self._repositories for one in search_history(repository, matcher)]
-        if self._asked.replacements is not None and self._findings:
+        if self._asked.replacements is not None and self._findings and not self._asked.dry_run:
             write_replacements(self._asked.replacements, self._findings)
 
     def _replace(self) -> None:

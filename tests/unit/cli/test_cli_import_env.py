@@ -12,6 +12,7 @@ from pyrage import x25519
 
 from secretsd.crypto import age
 from secretsd.crypto.sensitive import Sensitive
+from tests.support.repository import GitRepository
 from tests.unit.cli.conftest import Ctl, Terminal
 from tests.unit.cli.fake_daemon import FakeDaemon, Seen
 
@@ -263,6 +264,37 @@ def test_options_that_do_not_go_together_are_usage_errors(
     assert result.exit_code == 2
     assert says in result.stderr
     assert not daemon.secrets
+
+
+def test_a_damaged_history_leaves_the_file_and_says_what_was_done(
+    daemon: FakeDaemon, ctl: Ctl, file: Path, sealing: list[str], tmp_path: Path
+) -> None:
+    repository = GitRepository(tmp_path / "code")
+    repository.commit("1", {".env": ENV.encode()})
+    blob = repository.git("rev-parse", "HEAD:.env")
+    loose = repository.folder / ".git" / "objects" / blob[:2] / blob[2:]
+    loose.chmod(0o600)
+    loose.write_bytes(b"damaged")
+    result = ctl("import-env", str(file), *sealing, "--history", str(repository.folder), "--replace")
+    assert result.exit_code == 1
+    assert "imported and read back: 4 kept" in result.stderr.replace("4 left out, ", "")
+    assert file.read_text() == ENV
+
+
+def test_values_are_written_for_a_rewrite_only_when_it_is_done_and_to_a_new_file(
+    daemon: FakeDaemon, ctl: Ctl, file: Path, tmp_path: Path
+) -> None:
+    repository = GitRepository(tmp_path / "code")
+    repository.commit("1", {".env": ENV.encode()})
+    options = ["--history", str(repository.folder), "--replacements", str(tmp_path / "rules")]
+    assert ctl("import-env", str(file), "--dry-run", *options).exit_code == 0
+    assert not (tmp_path / "rules").exists()
+    assert ctl("import-env", str(file), *options).exit_code == 0
+    assert "literal:pl4nted-brave==>" in (tmp_path / "rules").read_text()
+    daemon.seen.clear()
+    refused = ctl("import-env", str(file), *options)
+    assert refused.exit_code == 1
+    assert not daemon.seen
 
 
 def test_a_file_that_is_changed_meanwhile_stays_as_it_is(
