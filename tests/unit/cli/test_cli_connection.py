@@ -243,7 +243,11 @@ def test_the_script_for_bash_is_bash(ctl: Ctl) -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("secretsctl re", {"restore"}), ("secretsctl get post", {"postgres_password"}), ("secretsctl audit ", {"verify"})],
+    [
+        ("secretsctl re", {"restore", "restore-env"}),
+        ("secretsctl get post", {"postgres_password"}),
+        ("secretsctl audit ", {"verify"}),
+    ],
 )
 def test_commands_and_names_complete(daemon: FakeDaemon, spawn: Spawn, words: str, expected: set[str]) -> None:
     daemon.plant("postgres_password", "x")
