@@ -12,6 +12,8 @@
     ├── VaultWriteError         a commit could not be written
     ├── SealError               a ciphertext does not open
     ├── AgeError                a file sealed to people can't be made or opened
+    ├── BackupError             a backup can't be made, is not whole, or must not be restored here
+    ├── PruneError              nothing of the audit log can be removed now
     └── Problem                 an answer of RFC 9457: slug, status, what to do
 
 Messages say what to do next and never hold a value, a token or a name that the policy or the vault
@@ -86,6 +88,14 @@ class SealError(SecretsdError):
 
 class AgeError(SecretsdError):
     """A file in age's format can't be made or opened: no recipient, another key, damaged."""
+
+
+class BackupError(SecretsdError):
+    """A backup can't be made, isn't what it should be, or must not be restored here."""
+
+
+class PruneError(SecretsdError):
+    """Nothing can be removed from the audit log: that would take away what is still needed, or it doesn't verify."""
 
 
 class Problem(SecretsdError):

@@ -15,7 +15,10 @@ from typing import Final
 import msgspec
 from secretsd_bus import ZERO_HASH, Event, KeyRing, Refused, VerifyKey, b64url_encode, verify_line
 
+from secretsd.audit import pruned
 from secretsd.audit.logfiles import find_files
+from secretsd.audit.pruned import Found, Pruned
+from secretsd.audit.signed import NotSigned
 from secretsd.errors import KeyFileError, SecretsdError
 
 __all__ = ["ChainBroken", "Report", "find_files", "verify_files"]
@@ -44,7 +47,8 @@ class Report:
 
     `lines` counts each sequence once. `starts_at_genesis`: the log's very first line is there; if not, what came
     before is vouched for by the `prev` of the first line that is. `torn` names an unfinished line at the end of
-    the newest file: nobody was told that it was written, and a daemon that starts sets it aside.
+    the newest file: nobody was told that it was written, and a daemon that starts sets it aside. `key` is the one in
+    force behind the last line. `pruned` is the record of what was removed before the first line, where there is one.
     """
 
     files: tuple[Path, ...]
@@ -54,21 +58,30 @@ class Report:
     head: str | None
     starts_at_genesis: bool
     torn: tuple[Path, int] | None
+    key: VerifyKey | None = None
+    pruned: Pruned | None = None
 
 
 def verify_files(
-    paths: Sequence[Path], trusted: VerifyKey | None, progress: Callable[[int], None] | None = None
+    paths: Sequence[Path],
+    trusted: VerifyKey | None,
+    progress: Callable[[int], None] | None = None,
+    *,
+    record_key: VerifyKey | None = None,
 ) -> Report:
     """Verify the files, plain or .gz, in whatever order they are given, as one log.
 
     Without `trusted` the keys are those in audit.sign.pub beside the first of `paths` (one PEM or more). The key
     that the log begins with is enough: `audit.key_rotated` is followed, and from there on the old key signs
     nothing more. Lines that repeat earlier ones byte for byte count once. `progress` gets the number of lines so
-    far, every thousand. Raises ChainBroken for the first bad line, KeyFileError when there is no key, OSError.
+    far, every thousand. A record of what was pruned, beside the first of `paths`, says what came before; a key of the
+    log must have signed it, or `record_key`. Raises ChainBroken for the first bad line, KeyFileError when there is no
+    key, OSError.
     """
     if not paths:
         return Report((), 0, None, None, None, starts_at_genesis=False, torn=None)
-    walk = _Walk(KeyRing(_keys_beside(paths[0]) if trusted is None else [trusted]))
+    ring = KeyRing(_keys_beside(paths[0]) if trusted is None else [trusted])
+    walk = _Walk(ring, _record_beside(paths[0], ring))
     torn: tuple[Path, int] | None = None
     placed = [(place, path) for path in set(paths) if (place := _place(path)) is not None]
     ordered = [path for _, path in sorted(placed)]
@@ -82,6 +95,7 @@ def verify_files(
                 raise ChainBroken(path, number, reason)
             if progress is not None and walk.lines % PROGRESS_LINES == 0:
                 progress(walk.lines)
+    walk.check_record(record_key)
     return Report(
         files=tuple(ordered),
         lines=walk.lines,
@@ -90,14 +104,17 @@ def verify_files(
         head=walk.head,
         starts_at_genesis=walk.first == 1,
         torn=torn,
+        key=walk.key,
+        pruned=walk.pruned,
     )
 
 
 class _Walk:
     """Goes along the chain. Keeps 32 bytes for each line, to know a repeated one again."""
 
-    def __init__(self, ring: KeyRing) -> None:
+    def __init__(self, ring: KeyRing, found: Found | None) -> None:
         self._ring = ring
+        self._found = found
         self._keyid: str | None = None
         self._digests = bytearray()
         self.first: int | None = None
@@ -108,6 +125,29 @@ class _Walk:
     def lines(self) -> int:
         """How many lines there were, each sequence once."""
         return len(self._digests) // _DIGEST_BYTES
+
+    @property
+    def key(self) -> VerifyKey | None:
+        """The key in force behind the last line."""
+        return None if self._keyid is None else self._ring.get(self._keyid)
+
+    @property
+    def pruned(self) -> Pruned | None:
+        """The record of what was removed, where the lines here go on from it."""
+        if self._found is None or self.first is None or self.first > self._found.record.last + 1:
+            return None
+        return self._found.record
+
+    def check_record(self, also: VerifyKey | None) -> None:
+        """Return when a key of this log, or `also`, signed the record, if there is one. Raises ChainBroken."""
+        if self._found is None:
+            return
+        if also is not None:
+            self._ring.add(also)
+        try:
+            self._found.document.check(self._ring)
+        except NotSigned as error:
+            raise ChainBroken(self._found.path, 1, str(error)) from error
 
     def step(self, raw: bytes) -> str | None:
         """Take the next line; return what is wrong with it, None when it is good."""
@@ -132,7 +172,7 @@ class _Walk:
         if self.last is None:
             if (sequence == 1) != (event.prev == ZERO_HASH):
                 return f"sequence {sequence} and prev don't agree on whether this is the log's first line"
-            return None
+            return self._off_the_record(event, sequence)
         if sequence != self.last + 1:
             missing = sequence - self.last - 1
             return f"sequence {sequence} follows {self.last}: {missing} line{'s are' if missing > 1 else ' is'} missing"
@@ -142,7 +182,20 @@ class _Walk:
             return f"signed by {event.keyid}, and the log's key is {self._keyid} here"
         return None
 
+    def _off_the_record(self, event: Event, sequence: int) -> str | None:
+        """Compare the first line with what the record of prunings says came before; another log's says nothing."""
+        if self._found is None or not event.id.startswith(f"{self._found.record.log_id}-"):
+            self._found = None
+            return None
+        record = self._found.record
+        if sequence == record.last + 1 and event.prev != record.head:
+            return f"prev is not the hash of line {record.last}, the last that {self._found.path.name} says was pruned"
+        return None
+
     def _take(self, event: Event, sequence: int, digest: bytes) -> str | None:
+        pruned = None if self._found is None else self._found.record
+        if pruned is not None and sequence == pruned.last and b64url_encode(digest) != pruned.head:
+            return f"it is another line {sequence} than the one that was pruned"
         self._keyid = event.keyid
         if event.type == "audit.key_rotated":
             key = self._ring.follow(event)
@@ -192,6 +245,17 @@ def _torn(path: Path, number: int, line: bytes, *, is_newest: bool) -> tuple[Pat
     if not is_newest:
         raise ChainBroken(path, number, "the line is torn, and newer files follow")
     return path, number
+
+
+def _record_beside(path: Path, ring: KeyRing) -> Found | None:
+    """Return the record of what was pruned, `ring` made to know the keys from before."""
+    try:
+        found = pruned.beside(path)
+    except NotSigned as error:
+        raise ChainBroken(path.with_name(pruned.PRUNED_NAME), 1, str(error)) from error
+    if found is not None:
+        found.introduce(ring)
+    return found
 
 
 def _keys_beside(path: Path) -> list[VerifyKey]:

@@ -47,6 +47,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "init": ("init", "Write a configuration, a policy and an empty vault."),
         "broker": ("broker", "Set the MQTT broker up."),
         "vault": ("vault", "Look after the vault's files."),
+        "backup": ("backup", "Back vault and audit log up while the daemon serves; restore them."),
         "completion": ("completion", "Print the shell's completion script."),
     },
 }

@@ -11,13 +11,13 @@ from secretsd_bus import VerifyKey
 from secretsd.audit.logfiles import find_files
 from secretsd.audit.verifier import ChainBroken, Report, verify_files
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, json_option
+from secretsd.cli.options import DEFAULT_CONFIG, Settings, json_option
 from secretsd.cli.output import counter, emit_json
+from secretsd.cli.prune import prune
 from secretsd.cli.terminal import printable, styled
 from secretsd.config import load
 from secretsd.errors import SecretsdError
 
-DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
 _BROKEN_HINT: Final = (
     "from this line on nothing that the log says is proven; keep all of its files as they are, and compare with a "
     "copy or with what the bus has heard"
@@ -59,7 +59,7 @@ def verify(settings: Settings, files: tuple[Path, ...], pubkey: Path | None, con
     paths = list(files) or _configured(config)
     try:
         with counter("verifying") as count:
-            report = verify_files(paths, None if pubkey is None else _key(pubkey), count)
+            report = verify_files(paths, None if pubkey is None else pem_key(pubkey), count)
     except ChainBroken as broken:
         if settings.as_json:
             emit_json({"ok": False, "file": str(broken.path), "line": broken.line_number, "reason": broken.reason})
@@ -74,6 +74,9 @@ def verify(settings: Settings, files: tuple[Path, ...], pubkey: Path | None, con
         _show(report)
 
 
+audit.add_command(prune)
+
+
 def _as_json(report: Report) -> dict[str, object]:
     torn = None if report.torn is None else {"file": str(report.torn[0]), "line": report.torn[1]}
     return {
@@ -85,6 +88,7 @@ def _as_json(report: Report) -> dict[str, object]:
         "head": report.head,
         "starts_at_genesis": report.starts_at_genesis,
         "torn": torn,
+        "pruned": None if report.pruned is None else {"last": report.pruned.last, "head": report.pruned.head},
     }
 
 
@@ -94,7 +98,13 @@ def _show(report: Report) -> None:
         click.echo(f"{done}: the log has no line yet")
         return
     click.echo(f"{done}: {report.lines} lines verified, sequence {report.first} to {report.last}, head {report.head}")
-    if not report.starts_at_genesis:
+    if report.pruned is not None:
+        last = report.pruned.prunings[-1]
+        click.echo(
+            f"lines up to {report.pruned.last} were pruned, last on {last.at}: the record of it is signed, and the "
+            "rest follows them"
+        )
+    elif not report.starts_at_genesis:
         click.echo(f"lines before {report.first} are not in these files; the first that is vouches for their hash")
     if report.torn is not None:
         path, line = report.torn
@@ -114,7 +124,8 @@ def _configured(config: Path) -> list[Path]:
     return found
 
 
-def _key(path: Path) -> VerifyKey:
+def pem_key(path: Path) -> VerifyKey:
+    """Return the public key in a PEM file. Raises Failed."""
     try:
         return VerifyKey.from_pem(path.read_bytes())
     except OSError as error:

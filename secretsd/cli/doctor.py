@@ -13,11 +13,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from secretsd.cli.audit import DEFAULT_CONFIG
 from secretsd.cli.checks import CHECKS, run
 from secretsd.cli.checks.context import Context, Foreign, usage_checked
 from secretsd.cli.checks.finding import Check, Finding, Standing, plural
-from secretsd.cli.options import Settings, connection_options
+from secretsd.cli.options import DEFAULT_CONFIG, Settings, connection_options
 from secretsd.cli.output import console, emit_json, print_table
 from secretsd.cli.terminal import printable
 

@@ -16,6 +16,8 @@ from secretsd.cli.errors import Failed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from secretsd.cli.audit import DEFAULT_CONFIG
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, insist, json_option
+from secretsd.cli.options import DEFAULT_CONFIG, Settings, insist, json_option
 from secretsd.cli.output import emit_json
 from secretsd.config import load
 from secretsd.daemon.acceptance import accept_rollback as accept

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from msgspec.structs import replace
-from secretsd_bus import ZERO_HASH, BusError, Chain, Event, Link, Message, SigningKey, Topics, rfc3339
+from secretsd_bus import ZERO_HASH, Chain, rfc3339
 from secretsd_bus.payloads import DaemonLife
 
 from secretsd.audit import recovery
@@ -16,16 +14,14 @@ from secretsd.audit.linefile import LineFile
 from secretsd.clock import SystemClock
 from secretsd.config import Config
 from secretsd.daemon import passphrase
-from secretsd.daemon.firststart import StateFiles
+from secretsd.daemon.firststart import StateFiles, refuse_unfinished_restore
 from secretsd.daemon.opening import load_keys
+from secretsd.daemon.remembered import ask_broker
 from secretsd.errors import StartupError
-from secretsd.outbox.witness import Witness
 from secretsd.service.reads import VERSION
 from secretsd.vault.document import AuditMark, Document, OwedLine, PastEpoch
 from secretsd.vault.store import Lock
 from secretsd.vault.vault import Vault, new_id
-
-BROKER_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +44,14 @@ def accept_rollback(config: Config) -> Accepted:
     state = StateFiles(config)
     lock = Lock(state.lock)
     try:
+        refuse_unfinished_restore(state)
         master, key = load_keys(state, passphrase.provided())
         recovery.set_aside_torn_tail(state.audit)
         vault = Vault.load(state.vault, master)
-        remembered = asyncio.run(_remembered_by_broker(config, key, vault.document.audit.log_id))
+        remembered = ask_broker(config, key, vault.document.audit.log_id)
         end = recovery.end_of_log(state.audit, key.public)
-        document = _new_epoch(vault.document, end, remembered or ())
+        note = f"rollback accepted: {goes_on(vault.document, end)}"
+        document = new_epoch(vault.document, end, remembered.epochs, note)
         line = document.outbox[0]
         vault.write(vault.encode(document))
         chain = Chain(
@@ -65,23 +63,30 @@ def accept_rollback(config: Config) -> Accepted:
         )
         event = chain.append(line.type, line.subject, line.data, rfc3339(SystemClock().now_ms()))
         LineFile(state.audit).append(event.raw + b"\n")
-        return Accepted(document.epoch, document.generation, document.audit.sequence, remembered is not None)
+        return Accepted(document.epoch, document.generation, document.audit.sequence, remembered.asked)
     except OSError as error:
         raise StartupError(f"nothing was accepted: {error}") from error
     finally:
         lock.release()
 
 
-def _new_epoch(before: Document, end: recovery.End | None, remembered: Sequence[str]) -> Document:
-    """Return the document that goes on from the log's end; without any log, in a new one."""
+def goes_on(before: Document, end: recovery.End | None) -> str:
+    """Return in words where vault and log go on from."""
+    return (
+        f"the vault goes on from generation {before.generation}, the log from line {0 if end is None else end.sequence}"
+    )
+
+
+def new_epoch(before: Document, end: recovery.End | None, remembered: Sequence[str], note: str) -> Document:
+    """Return the document that goes on from the log's end; without any log, in a new one.
+
+    `remembered` are the epochs that the broker tells of, `note` is what the log will say of it.
+    """
     epoch, generation = new_id(), before.generation + 1
     mark = AuditMark(new_id(), 0, ZERO_HASH) if end is None else AuditMark(end.log_id, end.sequence, end.head)
     known = {past.epoch for past in before.past_epochs}
     ended = [before.epoch, *remembered, *(() if end is None else end.epochs)]
     past = tuple(PastEpoch(one, before.generation) for one in dict.fromkeys(ended) if one not in known)
-    note = (
-        f"rollback accepted: the vault goes on from generation {before.generation}, the log from line {mark.sequence}"
-    )
     started = DaemonLife(version=VERSION, session=0, epoch=epoch, generation=generation, note=note)
     return replace(
         before,
@@ -93,31 +98,3 @@ def _new_epoch(before: Document, end: recovery.End | None, remembered: Sequence[
         # What was answered in the lost state must not be taken for answered in this one.
         receipts=(),
     )
-
-
-async def _remembered_by_broker(config: Config, key: SigningKey, log_id: str) -> tuple[str, ...] | None:
-    """Return the epoch of our checkpoint on the broker, none where it has none; None when it can't be asked."""
-    if not config.bus.enabled:
-        return ()
-    topics = Topics(config.bus.topic_prefix)
-    witness = Witness(topics, key.public, log_id)
-    arrived: asyncio.Queue[Message] = asyncio.Queue()
-    try:
-        async with asyncio.timeout(BROKER_SECONDS):
-            link = await Link.connect(
-                config.bus.settings(), client_id=f"secretsctl-{new_id()[:8]}", on_message=arrived.put_nowait
-            )
-            await link.subscribe([topics.checkpoint(config.bus.node)])
-    except (BusError, TimeoutError, ValueError, OSError):
-        return None
-    try:
-        async with asyncio.timeout(BROKER_SECONDS):
-            while True:
-                message = await arrived.get()
-                event: Event | None = witness.own(message.topic, message.payload)
-                if event is not None:
-                    return (str(event.data.get("epoch")),)
-    except TimeoutError:
-        return ()
-    finally:
-        await link.disconnect()

@@ -19,6 +19,7 @@ from secretsd.vault.vault import Vault, empty_document, new_id
 KEY_NAME: Final = "audit.sign.key"
 PUBLIC_NAME: Final = "audit.sign.pub"
 _MARK_SUFFIX: Final = ".first-start"
+_RESTORE_SUFFIX: Final = ".restore"
 
 
 class StateFiles:
@@ -33,6 +34,7 @@ class StateFiles:
         self.mark = self.vault.with_name(self.vault.name + _MARK_SUFFIX)
         self.cursor = self.vault.with_name(self.vault.name + cursor.SUFFIX)
         self.lock = self.vault.with_name(self.vault.name + ".lock")
+        self.restoring = self.vault.with_name(self.vault.name + _RESTORE_SUFFIX)
 
     def present(self) -> dict[Path, bool]:
         """Return, for each file that a vault can't do without, whether it is there; the log counts if any part is."""
@@ -50,6 +52,15 @@ class StateFiles:
                 files.make_folder(folder)
             except OSError as error:
                 raise StartupError(f"can't make the folder {folder}: {error.strerror}; make it yourself") from error
+
+
+def refuse_unfinished_restore(state: StateFiles) -> None:
+    """Return unless a restore of a backup was broken off halfway. Raises VaultError."""
+    if state.restoring.exists():
+        raise VaultError(
+            f"a restore was interrupted ({state.restoring} is there), so the files are not of one time: run "
+            "`secretsctl backup restore --resume`"
+        )
 
 
 def is_first_start(state: StateFiles) -> bool:

@@ -17,7 +17,7 @@ from secretsd.config import Config
 from secretsd.crypto import masterkey
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.daemon import passphrase
-from secretsd.daemon.firststart import StateFiles, create_state, is_first_start
+from secretsd.daemon.firststart import StateFiles, create_state, is_first_start, refuse_unfinished_restore
 from secretsd.errors import KeyFileError, VaultError
 from secretsd.vault.document import Document, OwedLine
 from secretsd.vault.vault import Vault
@@ -43,6 +43,7 @@ def open_state(config: Config) -> Opened:
     Raises KeyFileError and VaultError.
     """
     state = StateFiles(config)
+    refuse_unfinished_restore(state)
     note = None
     given = passphrase.provided()
     if is_first_start(state):
@@ -78,10 +79,11 @@ def open_state(config: Config) -> Opened:
 
 def load_keys(state: StateFiles, given: Sensitive | None) -> tuple[Sensitive, SigningKey]:
     """Return master key and signing key; a wrapped one is opened with `given`, or asked for. Raises KeyFileError."""
-    return _master_key(state.master_key, given), _signing_key(state)
+    return load_master_key(state.master_key, given), _signing_key(state)
 
 
-def _master_key(path: Path, given: Sensitive | None) -> Sensitive:
+def load_master_key(path: Path, given: Sensitive | None) -> Sensitive:
+    """Return the master key; a wrapped one is opened with `given`, or asked for. Raises KeyFileError."""
     data = _private(path)
     if given is None and masterkey.is_wrapped(data, path):
         given = passphrase.asked(path)

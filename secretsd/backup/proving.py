@@ -1,0 +1,128 @@
+"""Whether a backup is whole and of one time, and whose it is (docs/backup.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from secretsd_bus import KeyRing, SigningKey, VerifyKey, line_hash
+
+from secretsd.audit.reader import LogReader
+from secretsd.audit.verifier import ChainBroken, verify_files
+from secretsd.backup.manifest import SIGN_KEY, VAULT
+from secretsd.backup.unpack import Unpacked
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.errors import BackupError, KeyFileError, SealError, VaultError
+from secretsd.vault.position import Position, position_in
+from secretsd.vault.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was found good. `vault` and `values` (how many were opened) only with the master key."""
+
+    position: Position
+    key: SigningKey
+    lines: int
+    vault: Vault | None
+    values: int
+
+
+def prove(
+    unpacked: Unpacked,
+    master: Sensitive | None,
+    trusted: VerifyKey | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Proof:
+    """Return what the backup proves. `trusted` is the key that its log begins with, where one is known from elsewhere.
+
+    Raises BackupError with the first fault.
+    """
+    key = _signing_key(unpacked)
+    unpacked.read.check(KeyRing([key.public]))
+    lines = _chain(unpacked, key, trusted, progress)
+    position = _of_one_time(unpacked)
+    if master is None:
+        return Proof(position, key, lines, None, 0)
+    vault = _vault(unpacked, master)
+    return Proof(position, key, lines, vault, _open_all(vault))
+
+
+def _signing_key(unpacked: Unpacked) -> SigningKey:
+    try:
+        return SigningKey.from_pem(unpacked.small[SIGN_KEY].reveal())
+    except ValueError as error:
+        raise BackupError(f"{SIGN_KEY} in the backup is no Ed25519 key") from error
+
+
+def _chain(
+    unpacked: Unpacked, key: SigningKey, trusted: VerifyKey | None, progress: Callable[[int], None] | None
+) -> int:
+    at = unpacked.manifest.checkpoint
+    try:
+        report = verify_files([unpacked.log], trusted, progress)
+    except ChainBroken as broken:
+        raise BackupError(f"the log in the backup is broken at line {broken.line_number}: {broken.reason}") from broken
+    except KeyFileError as error:
+        raise BackupError(f"the backup holds no key to verify its log with: {error}") from error
+    if report.torn is not None:
+        raise BackupError("the log in the backup ends in the middle of a line")
+    if report.last is None:
+        if at.sequence:
+            raise BackupError(f"the log in the backup is empty, and its manifest says that it reaches {at.sequence}")
+        return 0
+    if (report.first, report.last, report.head) != (at.first, at.sequence, at.head):
+        raise BackupError(
+            f"the log in the backup goes from line {report.first} to {report.last}, and its manifest's checkpoint is "
+            f"of lines {at.first} to {at.sequence}, or of another log"
+        )
+    if report.key is None or report.key.keyid != key.keyid:
+        raise BackupError(f"{SIGN_KEY} in the backup is not the key that the log ends with")
+    return report.lines
+
+
+def _of_one_time(unpacked: Unpacked) -> Position:
+    """Compare vault.json, as it stands there, with the manifest and the log."""
+    about, at = unpacked.manifest, unpacked.manifest.checkpoint
+    try:
+        position = position_in(unpacked.small[VAULT].reveal(), unpacked.folder / VAULT)
+    except VaultError as error:
+        raise BackupError(f"in the backup: {error}") from error
+    mark = position.audit
+    claimed = (about.vault_id, at.epoch, at.generation, at.log_id)
+    if (position.vault_id, position.epoch, position.generation, mark.log_id) != claimed:
+        raise BackupError(f"{VAULT} in the backup is not the one that its manifest tells of")
+    if mark.sequence > at.sequence:
+        raise BackupError(
+            f"the log in the backup ends at line {at.sequence} and the vault in it knows {mark.sequence}: they are not "
+            "of one time"
+        )
+    if mark.sequence and mark.sequence >= at.first:
+        line = next(LogReader(unpacked.log).lines(mark.sequence - 1), None)
+        if line is None or line_hash(line[1]) != mark.head:
+            raise BackupError(
+                f"line {mark.sequence} of the log in the backup is not the one that the vault in it knows"
+            )
+    return position
+
+
+def _vault(unpacked: Unpacked, master: Sensitive) -> Vault:
+    try:
+        return Vault.load(unpacked.folder / VAULT, master)
+    except VaultError:
+        raise BackupError(
+            f"{VAULT} in the backup fails its MAC under this master key: the backup is of another vault, or the master "
+            "key was changed since; give the one that was in force then (--master-key, or `secretsctl recovery import`)"
+        ) from None
+
+
+def _open_all(vault: Vault) -> int:
+    opened = 0
+    for name, record in vault.document.secrets.items():
+        for version in record.versions:
+            try:
+                vault.open(name, version)
+            except SealError as error:
+                raise BackupError(f"version {version.version} of {name} in the backup doesn't open") from error
+            opened += 1
+    return opened
