@@ -92,3 +92,12 @@ def make_folder(path: Path) -> None:
         return
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+
+def give_to_owner_of(reference: Path, *paths: Path) -> None:
+    """Where root works, let the files belong to whom `reference` belongs: the daemon's user. Raises OSError."""
+    if os.geteuid() != 0:
+        return
+    owner = reference.stat()
+    for path in paths:
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

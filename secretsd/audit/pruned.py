@@ -79,5 +79,5 @@ def beside(audit_path: Path) -> Found | None:
 def save(audit_path: Path, record: Pruned, key: SigningKey) -> Path:
     """Replace the record beside the log, durably; return its path. Raises OSError."""
     path = audit_path.with_name(PRUNED_NAME)
-    files.replace(path, signed.encode(KIND, msgspec.to_builtins(record), key))
+    files.replace(path, signed.encode(KIND, record, key))
     return path

@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -51,10 +52,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The files that go, oldest first, and why the next one stays."""
+    """The files that go, oldest first, why the next one stays, and the first sequence that is left."""
 
     remove: tuple[LogFile, ...]
     kept_because: str
+    kept_first: int
 
     @property
     def first(self) -> int:
@@ -64,7 +66,7 @@ class Plan:
     @property
     def last(self) -> int:
         """The last sequence that goes."""
-        return max(file.last for file in self.remove)
+        return self.kept_first - 1
 
     @property
     def size(self) -> int:
@@ -93,19 +95,27 @@ def plan(found: Sequence[LogFile], audit_path: Path, before: str, holds: Sequenc
     The active file stays, and whatever a hold asks for. No I/O.
     """
     remove: list[LogFile] = []
-    for file in found:
-        hold = next((hold for hold in holds if file.last >= hold.sequence), None)
-        if file.path == audit_path:
-            return Plan(
-                tuple(remove), f"{file.path.name} is the file that is written to; it goes once it is rotated and old"
-            )
-        if file.last_time >= before:
-            return Plan(tuple(remove), f"{file.path.name} holds lines up to {file.last_time}")
-        if hold is not None:
-            return Plan(tuple(remove), f"{file.path.name} holds lines from {hold.sequence} on, which {hold.why}")
+    kept = 0
+    because = "the log has no line yet"
+    for file, after in pairwise((*found, None)):
+        if file is None:
+            break
+        kept, because = file.first, _why_kept(file, after, audit_path, before, holds)
+        if because:
+            break
         remove.append(file)
-    # Without an active file there is nothing yet that the rest could be proven by.
-    return Plan(tuple(remove[:-1]), "the newest file stays")
+    return Plan(tuple(remove), because, kept)
+
+
+def _why_kept(file: LogFile, after: LogFile | None, audit_path: Path, before: str, holds: Sequence[Hold]) -> str:
+    """Return why a file has to stay, nothing where it need not."""
+    if after is None or file.path == audit_path:
+        return f"{file.path.name} is the newest file"
+    if file.last_time >= before:
+        return f"{file.path.name} holds lines up to {file.last_time}"
+    # Where a file was moved away under the writer, its last lines stand in the next one too.
+    hold = next((hold for hold in holds if after.first > hold.sequence), None)
+    return f"{file.path.name} holds lines from {hold.sequence} on, which {hold.why}" if hold is not None else ""
 
 
 def record_of(

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+from msgspec import Struct
 from secretsd_bus import KeyRing, Refused, SigningKey, b64url_decode, b64url_encode, canonical
 
 from secretsd.errors import SecretsdError
@@ -39,9 +41,9 @@ class Signed:
             raise NotSigned(f"its signature is not that of the key {self.keyid}: it was altered")
 
 
-def encode(kind: str, members: Mapping[str, Any], key: SigningKey) -> bytes:
+def encode(kind: str, members: Struct, key: SigningKey) -> bytes:
     """Return the document's bytes. `members` holds what canonical JSON can."""
-    document = {**members, "kind": KIND_PREFIX + kind, "keyid": key.keyid}
+    document = {**msgspec.json.decode(msgspec.json.encode(members)), "kind": KIND_PREFIX + kind, "keyid": key.keyid}
     document["signature"] = b64url_encode(key.sign(canonical.encode(document)))
     return canonical.encode(document) + b"\n"
 

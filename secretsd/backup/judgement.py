@@ -87,7 +87,7 @@ def _log(backup: Position, log: LogHere | None) -> str | None:
         if epoch == backup.epoch and isinstance(generation, int):
             newest = max(newest, generation)
     if newest == backup.generation:
-        return None
+        return log.lost_because
     return f"the audit log that is here tells of {_commits(newest - backup.generation)} more"
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -82,8 +81,7 @@ class Read:
 
 def encode(manifest: Manifest, key: SigningKey) -> bytes:
     """Return the bytes of manifest.json."""
-    members: Mapping[str, Any] = msgspec.to_builtins(manifest)
-    return signed.encode(KIND, members, key)
+    return signed.encode(KIND, manifest, key)
 
 
 def decode(data: bytes) -> Read:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final, Literal
 
@@ -48,7 +47,7 @@ def save(state: StateFiles, last: LastBackup) -> None:
     """Replace the record. Raises OSError."""
     path = path_for(state)
     files.replace(path, msgspec.json.encode(last) + b"\n")
-    give_to_owner_of(state.vault, path)
+    files.give_to_owner_of(state.vault, path)
 
 
 def note_verified(state: StateFiles, manifest: Manifest, now: str) -> bool:
@@ -58,12 +57,3 @@ def note_verified(state: StateFiles, manifest: Manifest, now: str) -> bool:
         return False
     save(state, msgspec.structs.replace(last, verified_at=now))
     return True
-
-
-def give_to_owner_of(reference: Path, *paths: Path) -> None:
-    """Where root works, let the files belong to whom `reference` belongs: the daemon's user. Raises OSError."""
-    if os.geteuid() != 0:
-        return
-    owner = reference.stat()
-    for path in paths:
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -17,7 +17,6 @@ from secretsd.backup import judgement, loghere, placing
 from secretsd.backup.manifest import CURSOR, PRUNED, SIGN_KEY, SIGN_PUB
 from secretsd.backup.placing import Journal
 from secretsd.backup.proving import Proof, prove
-from secretsd.backup.record import give_to_owner_of
 from secretsd.backup.unpack import Unpacked, unpack
 from secretsd.clock import SystemClock
 from secretsd.config import Config
@@ -67,16 +66,18 @@ def restore(
     state.make_folders()
     lock = Lock(state.lock)
     try:
-        give_to_owner_of(state.master_key, state.lock, *made)
+        files.give_to_owner_of(state.master_key, state.lock, *made)
         with pruning.alone(state.audit):
             if placing.unfinished(state) is not None:
                 raise BackupError("an earlier restore was interrupted: run `secretsctl backup restore --resume` first")
             try:
                 restored = _prepared(config, state, sealed, using, master, accept_older, progress)
+                placing.decide(state, restored.journal)
             except BaseException:
-                placing.clear_stages(state)
+                # A journal that is there, though perhaps not durable, is a decision.
+                if not state.restoring.exists():
+                    placing.clear_stages(state)
                 raise
-            placing.decide(state, restored.journal)
             placing.finish(state, restored.journal)
             return restored
     finally:
@@ -149,7 +150,7 @@ def _prepared(
     if not kept:
         _stage_log(state, unpacked, audit_stage)
     for stage in {vault_stage, audit_stage}:
-        give_to_owner_of(state.master_key, *(path for path in stage.iterdir() if path.is_file()))
+        files.give_to_owner_of(state.master_key, *(path for path in stage.iterdir() if path.is_file()))
     now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
     journal = Journal(
         aside=f"before-restore-{now:%Y%m%dT%H%M%SZ}",

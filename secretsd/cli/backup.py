@@ -25,7 +25,7 @@ from secretsd.cli.errors import Failed
 from secretsd.cli.options import DEFAULT_CONFIG, Settings, insist, json_option
 from secretsd.cli.output import counter, emit_json
 from secretsd.cli.sealing import open_with, opening_options, seal_to, sealing_options
-from secretsd.cli.terminal import printable
+from secretsd.cli.terminal import note, printable
 from secretsd.clock import SystemClock
 from secretsd.config import Config, load
 from secretsd.crypto.sensitive import Sensitive

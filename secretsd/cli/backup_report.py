@@ -50,8 +50,8 @@ def show_proof(settings: Settings, manifest: Manifest, proof: Proof) -> None:
         return
     at = manifest.checkpoint
     click.echo(
-        f"{styled('ok', 'green')}: of {manifest.created_at}, generation {at.generation}, {proof.lines} lines of the log "
-        f"up to {at.sequence}, signed by {proof.key.keyid}"
+        f"{styled('ok', 'green')}: of {manifest.created_at}, generation {at.generation}, {proof.lines} lines of the "
+        f"log up to {at.sequence}, signed by {proof.key.keyid}"
     )
     if proof.vault is None:
         note("whose vault it is wasn't proven, and no value opened: that takes the master key (--master-key)")

@@ -65,12 +65,14 @@ def prune(config: Config, before: str, *, dry_run: bool, progress: Callable[[int
         )
         if dry_run:
             return Pruning(chosen, None)
-        return Pruning(chosen, pruning.carry_out(state.audit, chosen, record, key))
+        kept = pruning.carry_out(state.audit, chosen, record, key)
+        files.give_to_owner_of(state.sign_key, kept)
+        return Pruning(chosen, kept)
 
 
 def _holds(config: Config, state: StateFiles, mark: AuditMark, now_ms: int) -> list[Hold]:
     """Return what has to stay: the line that the vault vouches for and what follows, and what the bus is owed."""
-    holds = [Hold(mark.sequence, "the vault knows as the log's end at its last change")]
+    holds = [Hold(mark.sequence, "the vault knows of, as of its last change (a reload is one)")]
     if not config.bus.enabled:
         return holds
     cursor = cursors.load(state.cursor, mark.log_id)

@@ -6,7 +6,7 @@ from typing import Final
 
 from secretsd_bus import BusError
 
-from secretsd.cli.checks import announced, broker, canary, configuration, host, limits, log, service, state
+from secretsd.cli.checks import announced, backups, broker, canary, configuration, host, limits, log, service, state
 from secretsd.cli.checks.context import Context
 from secretsd.cli.checks.finding import Check, Finding, Skip, failure, skipped
 
@@ -15,6 +15,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     *state.CHECKS,
     *host.CHECKS,
     *log.CHECKS,
+    *backups.CHECKS,
     *service.CHECKS,
     *broker.CHECKS,
     *canary.CHECKS,

@@ -37,6 +37,8 @@ def chain(context: Context) -> Finding:
     if report.first is None:
         return ok("the log has no line yet")
     since = "" if report.starts_at_genesis else f", lines before {report.first} are not here"
+    if report.pruned is not None:
+        since = f", those up to {report.pruned.last} were pruned"
     return ok(f"{plural(report.lines, 'line')} in {plural(len(report.files), 'file')}, up to {report.last}{since}")
 
 

@@ -42,6 +42,10 @@ def complete(context: Context) -> Finding:
             )
     except VaultError as error:
         return failure(" ".join(str(error).split()), "mount the volume, or put the missing file back from its backup")
+    if state.restoring.exists():
+        findings.append(
+            failure("a restore was interrupted", f"secretsctl backup restore --resume --config {context.config_path}")
+        )
     # While the daemon runs, a .new file is one that is just being written.
     if context.holder is None:
         left = [path for folder in _folders(state) for path in _matching(folder, _NEW)]
