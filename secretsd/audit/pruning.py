@@ -75,14 +75,14 @@ class Plan:
 
 
 def survey(audit_path: Path) -> list[LogFile]:
-    """Return the log's files that have a line, oldest first. Raises PruneError for one that can't be read, OSError."""
+    """Return the log's files that have a line, oldest first, up to one that is just being renamed or compressed."""
     found = []
     for first, path in LogReader(audit_path).by_first():
-        status = path.stat()
         try:
+            status = path.stat()
             line = last_line(path)
-        except (EOFError, zlib.error) as error:
-            raise PruneError(f"{path} is damaged or just being compressed: {error}; nothing was removed") from error
+        except (OSError, EOFError, zlib.error):
+            break
         place = None if line is None else peek(line)
         if place is not None:
             found.append(LogFile(path, first, place.number, place.time, (status.st_dev, status.st_ino), status.st_size))
