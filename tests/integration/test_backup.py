@@ -1,4 +1,4 @@
-"""A backup made while the daemon serves and put back: live clients ask anew; a restore that was killed is gone on with."""
+"""A backup made while the daemon serves and put back: live clients ask anew; a killed restore is gone on with."""
 
 from __future__ import annotations
 
@@ -101,9 +101,7 @@ def test_a_live_client_asks_anew_after_an_older_state_was_restored(
     assert any(note.startswith("restored from the backup of") for note in notes)
 
 
-def test_a_lost_host_comes_back_with_its_broker_as_the_witness(
-    daemon: Daemon, identity: Path, tmp_path: Path
-) -> None:
+def test_a_lost_host_comes_back_with_its_broker_as_the_witness(daemon: Daemon, identity: Path, tmp_path: Path) -> None:
     daemon.terminate()
     sealed = back_up(daemon, tmp_path / "b.age")
     shutil.rmtree(daemon.audit_path.parent)
@@ -122,8 +120,8 @@ def test_age_and_tar_open_a_backup_without_secretsctl(daemon: Daemon, identity: 
     opened = subprocess.run(["age", "-d", "-i", identity, sealed], check=True, capture_output=True, timeout=60).stdout
     listed = subprocess.run(["tar", "t"], input=opened, check=True, capture_output=True, timeout=60).stdout.decode()
     assert listed.split() == [
-        "manifest.json", "vault.json", "vault.json.bus", "audit.sign.key", "audit.sign.pub", "config.toml", "policy.yaml",
-        "audit.jsonl",
+        "manifest.json", "vault.json", "vault.json.bus", "audit.sign.key", "audit.sign.pub", "config.toml",
+        "policy.yaml", "audit.jsonl",
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.vectors import event_vectors, log_vectors, vault_vectors
+from tests.vectors import backup_vectors, event_vectors, log_vectors, vault_vectors
 
 FOLDER: Final = Path(__file__).resolve().parent
 
@@ -20,6 +20,7 @@ FAMILIES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "sealing": vault_vectors.build_values,
     "vault": vault_vectors.build_documents,
     "log": log_vectors.build,
+    "backup": backup_vectors.build,
 }
 """A folder of vectors, and what makes its files: name without `.json` to content."""
 
