@@ -246,7 +246,7 @@ def test_the_script_for_bash_is_bash(ctl: Ctl) -> None:
     [
         ("secretsctl re", {"restore", "restore-env"}),
         ("secretsctl get post", {"postgres_password"}),
-        ("secretsctl audit ", {"verify"}),
+        ("secretsctl audit ", {"prune", "verify"}),
     ],
 )
 def test_commands_and_names_complete(daemon: FakeDaemon, spawn: Spawn, words: str, expected: set[str]) -> None:
