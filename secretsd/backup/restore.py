@@ -215,10 +215,11 @@ def _stage_cursor(state: StateFiles, unpacked: Unpacked, stage: Path, document: 
     The connections' number never goes back: clients tell a newer daemon by it.
     """
     log_id = document.audit.log_id
-    here = cursors.load(state.cursor, log_id)
+    now_ms = SystemClock().now_ms()
+    here = cursors.load(state.cursor, log_id, now_ms)
     if kept and state.cursor.exists():
         return
-    cursor = cursors.load(unpacked.folder / CURSOR, log_id)
+    cursor = cursors.load(unpacked.folder / CURSOR, log_id, now_ms)
     cursors.save(stage / state.cursor.name, replace(cursor, session=max(cursor.session, here.session)))
 
 

@@ -75,7 +75,7 @@ def _holds(config: Config, state: StateFiles, mark: AuditMark, now_ms: int) -> l
     holds = [Hold(mark.sequence, "the vault knows of, as of its last change (a reload is one)")]
     if not config.bus.enabled:
         return holds
-    cursor = cursors.load(state.cursor, mark.log_id)
+    cursor = cursors.load(state.cursor, mark.log_id, now_ms)
     if cursor.changes is None or cursor.audit is None:
         return holds
     since = ""
