@@ -12,11 +12,10 @@ from typing import Any, Final
 import click
 
 from secretsd import policy as policies
-from secretsd.cli.audit import DEFAULT_CONFIG
 from secretsd.cli.errors import Failed
 from secretsd.cli.mosquitto.files import Planned
 from secretsd.cli.mosquitto.plan import PASSWORDS, Places, Plan, Wishes, names_in, work_out
-from secretsd.cli.options import Settings, json_option
+from secretsd.cli.options import DEFAULT_CONFIG, Settings, json_option
 from secretsd.cli.output import emit_json, print_table
 from secretsd.cli.terminal import note
 from secretsd.config import Config, load

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from secretsd.cli.audit import DEFAULT_CONFIG
 from secretsd.cli.checks.context import Context
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, connection_options
+from secretsd.cli.options import DEFAULT_CONFIG, Settings, connection_options
 from secretsd.cli.output import emit_json
 from secretsd.cli.session import decoded
 from secretsd.model import Health
