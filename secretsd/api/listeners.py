@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from secretsd.api import activation
 from secretsd.config import Address, Config
 from secretsd.errors import ListenError
 
@@ -36,7 +37,10 @@ class OwnSocket:
 
 @dataclass
 class Listeners:
-    """The sockets that are listened on; connections wait in their backlog until they are served."""
+    """The sockets that are listened on; connections wait in their backlog until they are served.
+
+    `unix_path` is the file of a Unix socket that we made ourselves.
+    """
 
     tcp: socket.socket
     unix: socket.socket | None = None
@@ -75,10 +79,20 @@ class Listeners:
 
 
 def bind(config: Config, own: Collection[Path] = ()) -> Listeners:
-    """Return the sockets that `config` names, and clients' `own`, listening. Raises ListenError where one can't be."""
-    listeners = Listeners(bind_tcp(config.server.bind_addr))
+    """Return the sockets that `config` names, listening, and clients' `own`: those passed to us, and else ours.
+
+    Raises ListenError where one can't be had.
+    """
+    passed = activation.take(config)
     try:
-        if config.server.allow_unix_socket:
+        tcp = passed.tcp or bind_tcp(config.server.bind_addr)
+    except BaseException:
+        if passed.unix is not None:
+            passed.unix.close()
+        raise
+    listeners = Listeners(tcp, passed.unix)
+    try:
+        if config.server.allow_unix_socket and listeners.unix is None:
             path = config.server.unix_socket_path
             listeners.unix = bind_unix(path)
             listeners.unix_path, listeners.unix_inode = path, path.lstat().st_ino

@@ -66,6 +66,7 @@ class _Client(click.ParamType[NewClient]):
     help="Where secrets/ (vault and master key) and audit/ go.",
 )
 @click.option("--bind", default="127.0.0.1:8081", show_default=True, metavar="ADDR:PORT", help="Where HTTP is served.")
+@click.option("--unix-socket", is_flag=True, help="Serve on the Unix socket /run/jarvis-secretsd/secretsd.sock too.")
 @click.option("--bus-url", default="mqtt://127.0.0.1:1883", show_default=True, metavar="URL", help="The MQTT broker.")
 @click.option("--no-bus", is_flag=True, help="Without a broker.")
 @click.option(
@@ -108,6 +109,7 @@ def init(
     socket_dir: Path | None,
     passphrase_file: Path | None,
     *,
+    unix_socket: bool,
     no_bus: bool,
 ) -> None:
     """Write a configuration, a policy and an empty vault, and make each client a token.
@@ -115,7 +117,7 @@ def init(
     A token is shown this once (or written to --token-dir): the policy keeps only its SHA-256. Nothing that exists
     is overwritten.
     """
-    setup = Setup(config_dir.absolute(), state_dir.absolute(), bind, None if no_bus else bus_url)
+    setup = Setup(config_dir.absolute(), state_dir.absolute(), bind, None if no_bus else bus_url, unix_socket)
     if socket_dir is not None:
         clients = tuple(replace(one, socket=socket_dir.absolute() / one.name / "secretsd.sock") for one in clients)
     everyone = [NewClient(ADMIN, ("*",), _ALL_RIGHTS), *clients]

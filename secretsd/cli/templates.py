@@ -18,6 +18,7 @@ class Setup:
     bind: str
     bus_url: str | None
     """None: no bus."""
+    unix_socket: bool = False
 
     @property
     def config(self) -> Path:
@@ -51,7 +52,7 @@ def config_toml(setup: Setup) -> str:
 # Where HTTP is served. Anything but loopback is refused without TLS.
 bind_addr = {_quoted(setup.bind)}
 # Serve on a Unix socket too: it proves who is asking by uid, without a token.
-allow_unix_socket = false
+allow_unix_socket = {"true" if setup.unix_socket else "false"}
 unix_socket_path = "/run/jarvis-secretsd/secretsd.sock"
 # Names, besides loopback, that a Host header may carry.
 allowed_hosts = []

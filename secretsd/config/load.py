@@ -12,6 +12,7 @@ from typing import Final
 import tomli
 from secretsd_bus import Topics
 
+from secretsd import credentials
 from secretsd.config import parsers as p
 from secretsd.config import rust_log
 from secretsd.config.reader import Document, Section
@@ -33,20 +34,21 @@ MAX_BYTES: Final = 1024 * 1024
 def load(path: Path, environ: Mapping[str, str] = os.environ, *, hostname: str | None = None) -> Config:
     """Return what the file at `path` says, defaults filled in; an empty file is valid.
 
-    `environ` gives RUST_LOG, `hostname` the default of `bus.node` (by default the machine's). Raises
-    ConfigError, which names all mistakes found at once: the line where the syntax is broken, else the key's
+    `environ` gives RUST_LOG and the folder of credentials, which are read instead of the files that they stand for;
+    `hostname` is the default of `bus.node` (by default the machine's). Raises ConfigError, which names all mistakes found at once: the line where the syntax is broken, else the key's
     path, what was found and what is allowed.
     """
     source = path.absolute()
-    document = Document(_tables(source))
+    document = Document(_tables(source, credentials.find(credentials.CONFIG, environ)))
     folder = source.parent
-    server = _server(document, folder)
+    server = _server(document, folder, environ)
     paths = _paths(document.section("paths"), folder)
     security = _security(document.section("security"), folder)
     _check_exposure(document, server, security)
     crypto = _crypto(document.section("crypto"))
     logging, warnings = _logging(document.section("logging"), environ)
-    bus = _bus(document.section("bus"), folder, socket.gethostname() if hostname is None else hostname)
+    node = socket.gethostname() if hostname is None else hostname
+    bus = _bus(document.section("bus"), folder, environ, node)
     homeassistant = _homeassistant(document.section("homeassistant"))
     complaints = document.complaints()
     if complaints:
@@ -61,12 +63,14 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, hostname: str |
         homeassistant=homeassistant,
         source=source,
         warnings=warnings,
+        policy_credential=credentials.find(credentials.POLICY, environ),
     )
 
 
-def _tables(source: Path) -> dict[str, object]:
+def _tables(source: Path, handed_over: Path | None) -> dict[str, object]:
+    """Return what the file says; `source` is what messages call it, also where its content was handed over."""
     try:
-        with source.open("rb") as file:
+        with (handed_over or source).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(
@@ -87,17 +91,23 @@ def _tables(source: Path) -> dict[str, object]:
         raise ConfigError(f"{source}: nested too deep; sections hold plain values only") from None
 
 
-def _server(document: Document, folder: Path) -> Server:
+def _optional_file(section: Section, key: str, folder: Path, environ: Mapping[str, str]) -> Path | None:
+    """Return the file that `key` names, None for none; a credential of the key's name comes first."""
+    named = section.take(key, p.optional_path_from(folder), "")
+    return credentials.find(credentials.of_key(section.name, key), environ) or named
+
+
+def _server(document: Document, folder: Path, environ: Mapping[str, str]) -> Server:
     section = document.section("server")
     server = Server(
         bind_addr=section.take("bind_addr", p.address, "127.0.0.1:8081"),
         allow_unix_socket=section.take("allow_unix_socket", p.boolean, False),
         unix_socket_path=section.take("unix_socket_path", p.path_from(folder), "/run/jarvis-secretsd/secretsd.sock"),
         allowed_hosts=section.take("allowed_hosts", p.host_names, ()),
-        tls_cert=section.take("tls_cert", p.optional_path_from(folder), ""),
-        tls_key=section.take("tls_key", p.optional_path_from(folder), ""),
-        tls_client_ca=section.take("tls_client_ca", p.optional_path_from(folder), ""),
-        tls_client_certs=section.take("tls_client_certs", p.optional_path_from(folder), ""),
+        tls_cert=_optional_file(section, "tls_cert", folder, environ),
+        tls_key=_optional_file(section, "tls_key", folder, environ),
+        tls_client_ca=_optional_file(section, "tls_client_ca", folder, environ),
+        tls_client_certs=_optional_file(section, "tls_client_certs", folder, environ),
         tls_client_required=section.take("tls_client_required", p.boolean, True),
     )
     if (server.tls_cert is None) is not (server.tls_key is None):
@@ -170,18 +180,17 @@ def _logging(section: Section, environ: Mapping[str, str]) -> tuple[Logging, tup
     return Logging(level=level, json=section.take("json", p.boolean, False)), override.warnings
 
 
-def _bus(section: Section, folder: Path, hostname: str) -> Bus:
-    path = p.optional_path_from(folder)
+def _bus(section: Section, folder: Path, environ: Mapping[str, str], hostname: str) -> Bus:
     bus = Bus(
         enabled=section.take("enabled", p.boolean, True),
         url=section.take("url", p.text, "mqtt://127.0.0.1:1883"),
         topic_prefix=section.take("topic_prefix", _topic_prefix, "jarvis/secretsd"),
         node=section.take("node", lambda value: p.name(_node_of(hostname) if value == "" else value), ""),
         username=section.take("username", p.optional_text, ""),
-        password_file=section.take("password_file", path, ""),
-        ca_file=section.take("ca_file", path, ""),
-        cert_file=section.take("cert_file", path, ""),
-        key_file=section.take("key_file", path, ""),
+        password_file=_optional_file(section, "password_file", folder, environ),
+        ca_file=_optional_file(section, "ca_file", folder, environ),
+        cert_file=_optional_file(section, "cert_file", folder, environ),
+        key_file=_optional_file(section, "key_file", folder, environ),
         audit=section.take("audit", p.choice("all", "changes", "none"), "all"),
         checkpoint_secs=section.take("checkpoint_secs", p.integer(1, 3600), 10),
         spread_ms=section.take("spread_ms", p.integer(0, 60_000), 200),

@@ -129,7 +129,10 @@ class HomeAssistant(Struct, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """The whole of config.toml; `warnings` are to be logged, `source` is the file, absolute."""
+    """The whole of config.toml; `warnings` are to be logged, `source` is the file, absolute.
+
+    `policy_credential` is the policy where it was handed over; `security.rbac_policy_path` is what messages call it.
+    """
 
     server: Server
     paths: Paths
@@ -140,3 +143,9 @@ class Config(Struct, frozen=True, kw_only=True):
     homeassistant: HomeAssistant
     source: Path
     warnings: tuple[str, ...] = ()
+    policy_credential: Path | None = None
+
+    @property
+    def policy_file(self) -> Path:
+        """Return the file that the policy is read from."""
+        return self.policy_credential or self.security.rbac_policy_path

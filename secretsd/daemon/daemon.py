@@ -218,17 +218,19 @@ class Daemon:
             await asked.wait()
             asked.clear()
             notify.reloading()
-            await self._reload()
-            notify.ready("Reloaded")
+            notify.ready(await self._reload())
 
-    async def _reload(self) -> None:
-        """Take up policy, log and certificates as they are now; a bad policy is refused whole and the old one stays."""
+    async def _reload(self) -> str:
+        """Take up policy, log and certificates as they are now; a bad policy is refused whole and the old one stays.
+
+        Returns what came of it, for the service manager's status.
+        """
         core = self._core
         await core.log.reopen()
-        await self._reload_certificates()
+        certificates_taken = await self._reload_certificates()
         if core.stopped_serving is not None:
             log.error("reload: not done, since the vault is not served: %s", core.stopped_serving)
-            return
+            return "Not reloaded: the vault is not served, see the log"
         try:
             # In a thread, since a large policy takes a second; it brings its check of the exposure with it.
             rules = await asyncio.to_thread(policy.load, self._config.security.rbac_policy_path, self._config)
@@ -237,7 +239,8 @@ class Daemon:
         except (PolicyError, ListenError) as error:
             log.error("reload: the policy is refused and the old one stays: %s", error)  # noqa: TRY400
             await self._reject()
-            return
+            return "Reload refused, the old policy stays: see the log"
+        said = "Reloaded"
         try:
             await self._adopt(rules, "reload")
             if self._server is not None:
@@ -247,19 +250,26 @@ class Daemon:
             log.info("reload: policy in force, generation %d", core.document.generation)
         except Problem as problem:
             log.error("reload: %s", problem.detail)  # noqa: TRY400
+            said = "Reload not complete, the old policy stays: see the log"
+        return said if certificates_taken else "Reload not complete, the old certificates stay: see the log"
 
-    async def _reload_certificates(self) -> None:
-        """Take up the certificates, whatever becomes of the policy; bad ones are refused and the old ones stay."""
+    async def _reload_certificates(self) -> bool:
+        """Take up the certificates, whatever becomes of the policy; bad ones are refused and the old ones stay.
+
+        Returns whether they were taken up; True where there are none.
+        """
         if self._server is None:
-            return
+            return True
         try:
             await self._server.reload_certificates()
         except ListenError as error:
             log.error("reload: the certificates are refused and the old ones stay: %s", error)  # noqa: TRY400
+            return False
+        return True
 
     async def _reject(self) -> None:
         document = self._core.document
-        path = self._config.security.rbac_policy_path
+        path = self._config.policy_file
         try:
             sha256 = hashlib.sha256(await asyncio.to_thread(path.read_bytes)).hexdigest()
         except OSError:

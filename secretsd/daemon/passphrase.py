@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from secretsd import credentials
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import KeyFileError
 
 FILE_VARIABLE: Final = "SECRETSD_PASSPHRASE_FILE"
-CREDENTIAL: Final = "secretsd-passphrase"
 
 
 def provided(environ: Mapping[str, str] = os.environ) -> Sensitive | None:
@@ -24,9 +24,9 @@ def provided(environ: Mapping[str, str] = os.environ) -> Sensitive | None:
     named = environ.get(FILE_VARIABLE)
     if named:
         return _read(Path(named), f"{FILE_VARIABLE} names {named}, which")
-    folder = environ.get("CREDENTIALS_DIRECTORY")
-    if folder and (Path(folder) / CREDENTIAL).exists():
-        return _read(Path(folder) / CREDENTIAL, f"the credential {CREDENTIAL}")
+    handed_over = credentials.find(credentials.PASSPHRASE, environ)
+    if handed_over is not None:
+        return _read(handed_over, f"the credential {credentials.PASSPHRASE}")
     return None
 
 

@@ -32,10 +32,11 @@ _KEYS: Final = ("default_deny", "clients", "secrets")
 def load(path: Path, config: Config) -> Policy:
     """Return the policy in the file at `path`, fit for where `config` lets the daemon listen.
 
-    Raises PolicyError, which names all mistakes found, each with its line.
+    Where the policy was handed over as a credential, that is read and `path` is only what messages call it. Raises
+    PolicyError, which names all mistakes found, each with its line.
     """
     try:
-        with path.open("rb") as file:
+        with (config.policy_credential or path).open("rb") as file:
             content = file.read(d.MAX_BYTES + 1)
     except FileNotFoundError:
         raise PolicyError(

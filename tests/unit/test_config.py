@@ -357,3 +357,42 @@ def test_the_defaults_in_the_documentation_are_the_defaults(file: Path) -> None:
     written = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
     assert written is not None
     assert read(file, written[1]) == read(file, "")
+
+
+# Handed over by the service manager
+
+
+def test_a_handed_over_configuration_is_read_instead_of_the_file_and_goes_by_its_name(file: Path) -> None:
+    handed_over = file.parent / "credentials"
+    handed_over.mkdir()
+    (handed_over / "secretsd-config").write_text('[server]\ntls_cert = "c.pem"\ntls_key = "k.pem"\n')
+    config = load(file, {"CREDENTIALS_DIRECTORY": str(handed_over)}, hostname="nuc")
+    assert (config.source, config.server.tls_cert) == (file, file.parent / "c.pem")
+    (handed_over / "secretsd-config").write_text("[")
+    with pytest.raises(ConfigError, match=rf"{file}, line 1"):
+        load(file, {"CREDENTIALS_DIRECTORY": str(handed_over)})
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("server", "tls_cert"), ("server", "tls_key"), ("server", "tls_client_ca"), ("bus", "password_file"),
+     ("bus", "ca_file"), ("bus", "cert_file"), ("bus", "key_file")],
+)  # fmt: skip
+def test_a_credential_stands_in_for_the_file_that_a_key_names(file: Path, section: str, key: str) -> None:
+    handed_over = file.parent / f"secretsd-{section}.{key}"
+    handed_over.write_text("x")
+    file.write_text(
+        '[server]\ntls_cert = "a"\ntls_key = "b"\ntls_client_ca = "c"\n'
+        '[bus]\nurl = "mqtts://h"\nusername = "u"\npassword_file = "d"\nca_file = "e"\ncert_file = "f"\nkey_file = "g"\n'
+    )
+    config = load(file, {"CREDENTIALS_DIRECTORY": str(file.parent)}, hostname="nuc")
+    assert getattr(getattr(config, section), key) == handed_over
+    assert getattr(getattr(load(file, {}, hostname="nuc"), section), key) != handed_over
+
+
+def test_a_handed_over_policy_is_what_is_read(file: Path) -> None:
+    policy = file.parent / "secretsd-policy"
+    policy.write_text("clients: {}")
+    assert read(file, "").policy_file == Path("/etc/jarvis-secretsd/policy.yaml")
+    config = load(file, {"CREDENTIALS_DIRECTORY": str(file.parent)})
+    assert (config.policy_file, config.security.rbac_policy_path.parent) == (policy, Path("/etc/jarvis-secretsd"))

@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from secretsd.config import Config
 from secretsd.config import load as load_config
@@ -293,6 +294,16 @@ def test_loading_names_the_file(tmp_path: Path, config: Config) -> None:
     with pytest.raises(PolicyError) as caught:
         load(path, config)
     assert str(path) in str(caught.value)
+
+
+def test_a_handed_over_policy_is_read_and_called_by_the_files_name(tmp_path: Path, config: Config) -> None:
+    path, handed_over = tmp_path / "policy.yaml", tmp_path / "secretsd-policy"
+    handed_over.write_text(OLD_INSTALLATION, encoding="utf-8")
+    config = replace(config, policy_credential=handed_over)
+    assert set(load(path, config).clients) == {"admin", "backend"}
+    handed_over.write_text("clients: 1\n", encoding="utf-8")
+    with pytest.raises(PolicyError, match=str(path)):
+        load(path, config)
 
 
 def test_the_documentations_example_and_built_in_rules_are_true() -> None:
