@@ -26,6 +26,7 @@ remove   Stops it and takes the program and its units away. Settings, vault, key
 
   --wheels DIR            install from the wheels in DIR, without the network; made with
                           pip wheel --wheel-dir DIR ./bus ./clients/python .
+                          Where ours aren't among them, they are built from the checkout.
   --python PROGRAM        the Python to use, 3.11 or newer (default: python3)
   --passphrase-file FILE  at the first install: wrap the master key under the passphrase in FILE (mode 0600), and keep
                           the passphrase as a credential that only this machine can open
@@ -76,7 +77,8 @@ check_host() {
     [ -z "$passphrase" ] || [ -r "$passphrase" ] || fail "$passphrase can't be read"
     [ -z "$passphrase" ] || ! first_time || have systemd-creds ||
         fail "--passphrase-file needs systemd-creds (systemd 250 or newer)"
-    [ -n "$wheels" ] || [ -f "$here/../pyproject.toml" ] || fail "run it from the checkout, or give --wheels DIR"
+    [ -f "$here/../pyproject.toml" ] || ls "${wheels:-.}"/jarvis_secretsd-*.whl >/dev/null 2>&1 ||
+        fail "run it from the checkout, or give --wheels DIR with the wheels of jarvis-secretsd"
 }
 
 first_time() { [ ! -e "$CONFIG_DIR/config.toml" ] && [ ! -e "$CONFIG_DIR/policy.yaml" ]; }
@@ -101,10 +103,10 @@ make_release() {
     mkdir -p "$HOME_DIR/releases"
     trap 'rm -rf "$release"' EXIT
     "$python" -m venv "$release"
-    if [ -n "$wheels" ]; then
+    if [ -n "$wheels" ] && ls "$wheels"/jarvis_secretsd-*.whl >/dev/null 2>&1; then
         pip install --no-index --find-links "$wheels" jarvis-secretsd
     else
-        pip install "$here/../bus" "$here/../clients/python" "$here/.."
+        pip install ${wheels:+--no-index --find-links "$wheels"} "$here/../bus" "$here/../clients/python" "$here/.."
     fi
     mkdir -p "$release/libexec" "$release/share"
     install -m 0755 "$here/systemd/refresh-credentials" "$here/systemd/follow-config" "$release/libexec/"

@@ -35,8 +35,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, hostname: str |
     """Return what the file at `path` says, defaults filled in; an empty file is valid.
 
     `environ` gives RUST_LOG and the folder of credentials, which are read instead of the files that they stand for;
-    `hostname` is the default of `bus.node` (by default the machine's). Raises ConfigError, which names all mistakes found at once: the line where the syntax is broken, else the key's
-    path, what was found and what is allowed.
+    `hostname` is the default of `bus.node` (by default the machine's). Raises ConfigError, which names all mistakes
+    found at once: the line where the syntax is broken, else the key's path, what was found and what is allowed.
     """
     source = path.absolute()
     document = Document(_tables(source, credentials.find(credentials.CONFIG, environ)))
@@ -77,7 +77,8 @@ def _tables(source: Path, handed_over: Path | None) -> dict[str, object]:
             f"{source} doesn't exist; name one with --config, or let `secretsctl init` write it"
         ) from None
     except OSError as error:
-        raise ConfigError(f"{source} can't be read: {error.strerror}") from None
+        where = f", handed over as {handed_over}," if handed_over else ""
+        raise ConfigError(f"{source}{where} can't be read: {error.strerror}") from None
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{source} is over 1 MiB; that is no configuration")
     try:

@@ -43,7 +43,8 @@ def load(path: Path, config: Config) -> Policy:
             f"{path} doesn't exist; set security.rbac_policy_path, or let `secretsctl init` write a policy"
         ) from None
     except OSError as error:
-        raise PolicyError(f"{path} can't be read: {error.strerror}") from None
+        where = f", handed over as {config.policy_credential}," if config.policy_credential else ""
+        raise PolicyError(f"{path}{where} can't be read: {error.strerror}") from None
     policy = parse(content, source=str(path))
     check_exposure(config, policy)
     return replace(policy, warnings=(*policy.warnings, *idle_certificates(config, policy)))

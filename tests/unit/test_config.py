@@ -382,8 +382,8 @@ def test_a_credential_stands_in_for_the_file_that_a_key_names(file: Path, sectio
     handed_over = file.parent / f"secretsd-{section}.{key}"
     handed_over.write_text("x")
     file.write_text(
-        '[server]\ntls_cert = "a"\ntls_key = "b"\ntls_client_ca = "c"\n'
-        '[bus]\nurl = "mqtts://h"\nusername = "u"\npassword_file = "d"\nca_file = "e"\ncert_file = "f"\nkey_file = "g"\n'
+        '[server]\ntls_cert = "a"\ntls_key = "b"\ntls_client_ca = "c"\n[bus]\nurl = "mqtts://h"\nusername = "u"\n'
+        'password_file = "d"\nca_file = "e"\ncert_file = "f"\nkey_file = "g"\n'
     )
     config = load(file, {"CREDENTIALS_DIRECTORY": str(file.parent)}, hostname="nuc")
     assert getattr(getattr(config, section), key) == handed_over
