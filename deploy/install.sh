@@ -74,6 +74,7 @@ check_host() {
     [ "$(id -u)" -eq 0 ] || fail "has to run as root: sudo $0"
     have systemctl && have systemd-sysusers && have systemd-tmpfiles ||
         fail "this host has no systemd; docs/systemd.md is for those that have, deploy/Dockerfile for the others"
+    [ -e /proc/self ] || fail "/proc isn't mounted here: mount -t proc proc /proc"
     [ -z "$passphrase" ] || [ -r "$passphrase" ] || fail "$passphrase can't be read"
     [ -z "$passphrase" ] || ! first_time || have systemd-creds ||
         fail "--passphrase-file needs systemd-creds (systemd 250 or newer)"

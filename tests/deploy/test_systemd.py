@@ -207,7 +207,9 @@ def test_while_it_is_stopped_nobody_else_gets_the_port(machine: Machine) -> None
 
 def test_a_configuration_with_a_mistake_is_not_tried_again_and_again(machine: Machine) -> None:
     with policy(machine, "nonsense: 1\n"):
-        machine.run(f"systemctl stop 'jarvis-secretsd*'; systemctl reset-failed {UNIT}; systemctl start {UNIT}", status=1)
+        machine.run(
+            f"systemctl stop 'jarvis-secretsd*'; systemctl reset-failed {UNIT}; systemctl start {UNIT}", status=1
+        )
         assert machine.show(UNIT, "ExecMainStatus") == "78"
         assert (machine.show(UNIT, "ActiveState"), restarts(machine)) == ("failed", 0)
     assert serves(machine)

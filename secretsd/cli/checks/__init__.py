@@ -6,7 +6,19 @@ from typing import Final
 
 from secretsd_bus import BusError
 
-from secretsd.cli.checks import announced, backups, broker, canary, configuration, host, limits, log, service, state
+from secretsd.cli.checks import (
+    announced,
+    backups,
+    broker,
+    canary,
+    configuration,
+    host,
+    limits,
+    log,
+    service,
+    state,
+    unit,
+)
 from secretsd.cli.checks.context import Context
 from secretsd.cli.checks.finding import Check, Finding, Skip, failure, skipped
 
@@ -14,6 +26,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     *configuration.CHECKS,
     *state.CHECKS,
     *host.CHECKS,
+    *unit.CHECKS,
     *log.CHECKS,
     *backups.CHECKS,
     *service.CHECKS,
