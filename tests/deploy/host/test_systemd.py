@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.deploy.machine import Machine
+from tests.deploy.host.machine import Machine
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 OURS: Final = ("bus", "clients/python", ".")
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.deploy import images
-from tests.deploy.wheels import ROOT
+from tests.deploy.host.wheels import ROOT
 from tests.support.waiting import eventually
 
 PACKAGES: Final = (

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy import images
-from tests.deploy.machine import PACKAGES, Machine
-from tests.deploy.wheels import ROOT
+from tests.deploy.host.machine import PACKAGES, Machine
+from tests.deploy.host.wheels import ROOT
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
