@@ -153,13 +153,17 @@ def test_a_release_that_does_not_come_up_gives_way_to_the_old_one(
 
 
 def test_removal_keeps_the_state_and_an_installation_finds_it_whoever_owns_it(installed: Machine) -> None:
+    before = installed.run(EVERYTHING)
+    assert f"would stop and disable {UNIT}" in installed.run("sh /src/deploy/install.sh remove --purge --dry-run")
+    assert installed.run(EVERYTHING) == before
     installed.run("sh /src/deploy/install.sh remove")
     assert not installed.succeeds(f"systemctl cat {UNIT}")
     assert installed.run("ls -d /opt/jarvis-secretsd /usr/local/bin/secretsctl", status=2)
     # As the scripts of the old installation leave it: root's settings, and the state of a user `jarvis`.
     installed.run("useradd --system jarvis; chown -R jarvis: /opt/jarvis/secrets /opt/jarvis/audit")
     installed.run("chmod 0700 /etc/jarvis-secretsd; chmod 0400 /etc/jarvis-secretsd/*.*")
-    installed.run(INSTALL)
+    installed.write("/etc/logrotate.d/jarvis", "/opt/jarvis/audit/audit.jsonl {\n  daily\n}\n")
+    assert "/etc/logrotate.d/jarvis rotates the audit log too" in installed.run(INSTALL)
     assert installed.run(f"{CTL} get first_secret") == "kept"
     assert installed.run("stat -c '%U %a' /opt/jarvis/secrets/vault.json").split() == ["jarvis-secretsd", "600"]
 

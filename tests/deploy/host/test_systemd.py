@@ -128,6 +128,17 @@ def test_the_installed_units_verify_and_are_exposed_below_two(machine: Machine) 
     machine.run(f"systemd-analyze security --threshold=20 --no-pager {UNIT}")
 
 
+def test_the_sandbox_lets_it_reach_a_broker_on_this_machine(machine: Machine) -> None:
+    listener = machine.spawn(
+        "python3 -c 'import socket; s = socket.create_server((\"127.0.0.1\", 1883)); print(s.accept()[0].recv(99))'"
+    )
+    settings = "/etc/jarvis-secretsd/config.toml"
+    machine.run(f"sed -i '/^.bus/,/^.home/s/^enabled = false/enabled = true/' {settings}; systemctl restart {UNIT}")
+    out, _ = listener.communicate(timeout=60)
+    assert "MQTT" in out
+    machine.run(f"sed -i '/^.bus/,/^.home/s/^enabled = true/enabled = false/' {settings}; systemctl restart {UNIT}")
+
+
 def test_a_changed_policy_is_in_force_when_the_reload_is_over(machine: Machine) -> None:
     tester = f"  tester: {{allow: [x], can: [read], auth: [{{uid: {SERVICE_UID}}}]}}\n"
     text = machine.run(f"cat {POLICY}")
