@@ -125,13 +125,14 @@ def needed(context: Context) -> Iterator[Need]:
     yield Need(config.source, credential=credentials.CONFIG)
     yield Need(config.security.rbac_policy_path, credential=credentials.POLICY)
     for section, keys in (
-        ("server", ("tls_cert", "tls_key", "tls_client_ca")),
+        ("server", ("tls_cert", "tls_key", "tls_client_ca", "tls_client_certs")),
         ("bus", ("password_file", "ca_file", "cert_file", "key_file")),
     ):
         for key in keys:
             path = getattr(getattr(config, section), key)
             if path is not None:
-                yield Need(path, credential=credentials.of_key(section, key))
+                # A folder can't be handed over: its files would come under other names.
+                yield Need(path, credential=None if path.is_dir() else credentials.of_key(section, key))
     for path in (state.master_key, state.sign_key):
         yield Need(path)
     for path in (state.vault.parent, state.audit.parent, state.vault, state.audit, state.lock, state.cursor):
