@@ -22,7 +22,10 @@ MAX_SAFE_INTEGER: Final = 2**53 - 1
 NEVER_MS: Final = 253402300799999
 """`9999-12-31T23:59:59.999Z`, the instant that stands for never, in epoch milliseconds."""
 
+MAX_PATTERN: Final = 128
+
 _NAME = re.compile(NAME_PATTERN[:-1] + r"\Z")
+_GLOB = re.compile(rf"[A-Za-z0-9._*?-]{{1,{MAX_PATTERN}}}\Z")
 _DURATION = re.compile(r"([0-9]{1,9})([dhms])\Z")
 _UNIT_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
 DAY_MS: Final = _UNIT_MS["d"]
@@ -46,6 +49,18 @@ Version = Annotated[int, Meta(ge=1, le=MAX_SAFE_INTEGER)]
 def is_name(text: str) -> bool:
     """Tell whether `text` can be the name of a secret, a client or a node."""
     return _NAME.match(text) is not None
+
+
+def is_glob(pattern: str) -> bool:
+    """Tell whether `pattern` stands for more than itself."""
+    return "*" in pattern or "?" in pattern
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether `text` is a name or a glob that a name can match."""
+    if not is_glob(text):
+        return is_name(text)
+    return _GLOB.match(text) is not None and text[0] not in "._-"
 
 
 def parse_duration(text: str) -> int | None:

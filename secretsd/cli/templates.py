@@ -121,6 +121,10 @@ replay_max = "7d"
 # Announce entities to Home Assistant on the bus.
 discovery = true
 discovery_prefix = "homeassistant"
+# Names or globs of the secrets that get an expiry and a status there; [] for none.
+secrets = ["*"]
+# With more secrets than this their entities come disabled, and you enable those that you want.
+secrets_enabled_most = 100
 """
 
 

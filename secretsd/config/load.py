@@ -220,4 +220,6 @@ def _homeassistant(section: Section) -> HomeAssistant:
     return HomeAssistant(
         discovery=section.take("discovery", p.boolean, True),
         discovery_prefix=section.take("discovery_prefix", _topic_prefix, "homeassistant"),
+        secrets=section.take("secrets", p.patterns, ("*",)),
+        secrets_enabled_most=section.take("secrets_enabled_most", p.integer(0, 100_000), 100),
     )

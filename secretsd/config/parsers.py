@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from secretsd.config.values import Address
-from secretsd.model import DAY_MS, is_name, parse_duration
+from secretsd.model import DAY_MS, is_name, is_pattern, parse_duration
 
 ChoiceT = TypeVar("ChoiceT", bound=str)
 
@@ -90,6 +90,19 @@ def name(value: object) -> str:
     if isinstance(value, str) and is_name(value):
         return value
     raise ValueError("letters, digits, dot, underscore, hyphen; a letter or digit first; at most 128")
+
+
+def patterns(value: object) -> tuple[str, ...]:
+    """Return names and globs of secrets; an empty array is none."""
+    refusal = ValueError('an array of names and globs, as in ["postgres_*", "jwt_signing_key"]; [] for none')
+    if not isinstance(value, (list, tuple)):
+        raise refusal
+    taken: list[str] = []
+    for one in value:
+        if not isinstance(one, str) or not is_pattern(one):
+            raise refusal
+        taken.append(one)
+    return tuple(dict.fromkeys(taken))
 
 
 def days(least: int) -> Callable[[object], int]:

@@ -122,10 +122,12 @@ class Bus(Struct, frozen=True, kw_only=True):
 
 
 class HomeAssistant(Struct, frozen=True, kw_only=True):
-    """`[homeassistant]`: whether entities are announced, and where."""
+    """`[homeassistant]`: whether entities are announced, where, and of which secrets."""
 
     discovery: bool
     discovery_prefix: str
+    secrets: tuple[str, ...]
+    secrets_enabled_most: int
 
 
 class Config(Struct, frozen=True, kw_only=True):

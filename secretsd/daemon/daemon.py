@@ -97,6 +97,7 @@ class Daemon:
                 metrics,
                 state.audit,
                 state.cursor,
+                VERSION,
             )
             self._core.bus = self._publisher
         committer.on_commit = self._committed

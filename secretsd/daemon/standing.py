@@ -6,9 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from secretsd.outbox.homeassistant.overview import Trouble
 from secretsd.outbox.witness import Position
 from secretsd.rotation.announce import Announcer
 from secretsd.service import Core, Service
+from secretsd.vault.document import SecretRecord
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,16 @@ class VaultStanding:
             return announcer.state(name, record)
         stone = document.tombstones.get(name)
         return None if stone is None else announcer.state_of_deleted(name, stone)
+
+    def secrets(self) -> Mapping[str, SecretRecord]:
+        """Return the secrets in force."""
+        return self._core.document.secrets
+
+    def troubles(self) -> list[Trouble]:
+        """Return what is wrong with the daemon, the bus aside, in words that name no value."""
+        core = self._core
+        found = {"rotation": core.schedule_failure, "chain": core.log.failure, "clock": core.guard.doubt}
+        return [Trouble(kind, words) for kind, words in found.items() if words is not None]
 
     def checkpoint(self) -> Mapping[str, Any]:
         """Return where log and vault are."""

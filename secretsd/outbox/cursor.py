@@ -9,12 +9,13 @@ import msgspec
 from msgspec import Struct
 
 from secretsd import files
+from secretsd.outbox.homeassistant.tally import Tally
 
 SUFFIX: Final = ".bus"
 
 
 class Cursor(Struct, frozen=True):
-    """`changes` and `audit` are the sequences up to which everything owed in a lane is acknowledged.
+    """`changes`, `audit` and `homeassistant` are the sequences up to which all owed in a lane is acknowledged.
 
     None: no broker was ever reached, and the first one is owed nothing older. `session` counts connections; after a
     loss of the file it goes on from the time in seconds, which no count of connections ever reaches.
@@ -24,6 +25,8 @@ class Cursor(Struct, frozen=True):
     session: int = 0
     changes: int | None = None
     audit: int | None = None
+    homeassistant: int | None = None
+    tally: Tally = Tally()
     format: Literal[1] = 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import islice
 from typing import Final
 
@@ -41,6 +41,19 @@ def audit_topic(topics: Topics, wanted: BusAudit) -> Callable[[Line], str | None
             return None
         category, _, verb = line.type.partition(".")
         return topics.audit(category, verb)
+
+    return topic_of
+
+
+def event_topic(topic: str, types: Collection[str], wanted: BusAudit) -> Callable[[Line], str | None]:
+    """Return what tells the lines that become events in Home Assistant; all go to one topic.
+
+    What the configuration keeps off the audit's topics isn't told here either, save for changes of secrets.
+    """
+
+    def topic_of(line: Line) -> str | None:
+        told = line.type in types and (wanted != "none" or line.type.startswith("secret."))
+        return topic if told else None
 
     return topic_of
 

@@ -34,7 +34,11 @@ from secretsd.config import Config
 from secretsd.errors import AuditWriteError
 from secretsd.metrics import Metrics
 from secretsd.outbox import cursor as cursors
-from secretsd.outbox.feed import audit_topic, changes_topic, first_after
+from secretsd.outbox.feed import audit_topic, changes_topic, event_topic, first_after, read_lines
+from secretsd.outbox.homeassistant.announcements import Announcements
+from secretsd.outbox.homeassistant.announcer import LANE, Announcer
+from secretsd.outbox.homeassistant.entities import EVENT_KINDS, Discovery
+from secretsd.outbox.homeassistant.shown import Shown
 from secretsd.outbox.lane import Lane, Line
 from secretsd.outbox.retained import RetainedQueue
 from secretsd.outbox.session import Owing, RolledBack, Session, SessionTaken, Standing, status
@@ -62,6 +66,7 @@ class Publisher:
         metrics: Metrics,
         audit_path: Path,
         cursor_path: Path,
+        version: str,
     ) -> None:
         self._bus = config.bus
         self._topics = Topics(self._bus.topic_prefix)
@@ -76,10 +81,17 @@ class Publisher:
         self._saved = self._cursor
         self._saving: asyncio.Task[None] | None = None
         self._saved_at = 0.0
+        # A log that is shorter than it was counted is another one; then nothing older is counted.
+        self._cursor = replace(self._cursor, tally=self._cursor.tally.beginning_at(audit.told))
+        discovery = Discovery(self._bus, config.homeassistant, version)
+        shown = Shown(config.homeassistant, standing, clock, lambda: self.status, lambda: self._cursor.tally)
+        events = EVENT_KINDS if config.homeassistant.discovery else {}
         self._owing = Owing(
             changes=Lane("changes", changes_topic(self._topics)),
             audit=Lane("audit", audit_topic(self._topics, self._bus.audit)),
+            events=Lane(LANE, event_topic(discovery.event_topic, events, self._bus.audit)),
             retained=RetainedQueue(),
+            announcements=Announcements(discovery, shown, _soon),
             wake=asyncio.Event(),
         )
         self._connection: Status = "disconnected"
@@ -97,7 +109,7 @@ class Publisher:
     @property
     def status(self) -> Status:
         """`denied` while the broker refuses us, or something that has to be published."""
-        if self._current is not None and (self._current.refused or any(lane.denied for lane in self._owing.lanes)):
+        if self._current is not None and (self._current.refused or any(lane.denied for lane in self._owing.promised)):
             return "denied"
         return self._connection
 
@@ -126,8 +138,9 @@ class Publisher:
 
     def written(self, events: Sequence[Event]) -> None:
         """Take up events whose lines have just become durable."""
+        lines = [Line(event.sequence or 0, event.type, event.subject, event.raw) for event in events]
+        self._count(lines)
         if self._current is not None:
-            lines = [Line(event.sequence or 0, event.type, event.subject, event.raw) for event in events]
             for lane in self._owing.lanes:
                 lane.follow(lines)
             self._owing.wake.set()
@@ -136,6 +149,7 @@ class Publisher:
         """Take up names whose state changed with a commit."""
         if self._current is not None:
             self._owing.retained.changed(names)
+            self._owing.announcements.changed(names)
             self._owing.wake.set()
 
     async def _run(self) -> None:
@@ -203,7 +217,7 @@ class Publisher:
             self._current, self._connection, self._trouble = session, "connected", ""
             self._metrics.bus_connected.set(1)
             log.info("bus: connected, MQTT %s, session %d", link.protocol, self.session)
-            watcher = asyncio.get_running_loop().create_task(self._watch(witness, arrived))
+            watcher = asyncio.get_running_loop().create_task(self._watch(witness, arrived, session.announcer))
             link.closed.add_done_callback(lambda _: self._owing.wake.set())
             try:
                 return await session.pump()
@@ -218,9 +232,13 @@ class Publisher:
         changes, audit = self._cursor.changes, self._cursor.audit
         starts = (now if changes is None else min(changes, now), now if audit is None else min(audit, now))
         oldest = await self._give_up_before(min(starts))
-        for lane, start in zip(self._owing.lanes, starts, strict=True):
+        for lane, start in zip(self._owing.promised, starts, strict=True):
             lane.rewind(max(start, oldest))
+        events = self._cursor.homeassistant
+        self._owing.events.rewind(now if events is None else max(min(events, now), oldest))
+        await self._catch_up()
         self._owing.retained.repeat(self._standing.names())
+        self._owing.announcements.repeat()
         self._remember()
         if changes is None or audit is None:
             # From now on everything is owed; a crash must not make the next connection the first one again.
@@ -244,8 +262,25 @@ class Publisher:
             raise BusLost(f"owed events can't be given up unrecorded: {error}") from error
         return first - 1
 
-    async def _watch(self, witness: Witness, arrived: asyncio.Queue[Message]) -> None:
-        """Notice a second daemon under the same prefix."""
+    async def _catch_up(self) -> None:
+        """Count the lines that were written and not counted, before a crash."""
+        while (after := self._cursor.tally.seen or 0) < self._audit.told:
+            self._count(await asyncio.to_thread(read_lines, self._reader, after, self._audit.told))
+            if self._cursor.tally.seen == after:
+                # They are no longer in the log.
+                self._cursor = replace(self._cursor, tally=replace(self._cursor.tally, seen=self._audit.told))
+
+    def _count(self, lines: Sequence[Line]) -> None:
+        before = self._cursor.tally
+        tally = before.followed(lines, self._clock.now_ms())
+        self._cursor = replace(self._cursor, tally=tally)
+        if (tally.denials, tally.rotations) != (before.denials, before.rotations):
+            self._owing.announcements.overview_changed()
+
+    async def _watch(self, witness: Witness, arrived: asyncio.Queue[Message], announcer: Announcer) -> None:
+        """Notice a second daemon under the same prefix, and Home Assistant's births."""
+        with contextlib.suppress(BusLost):
+            await announcer.listen()
         while True:
             for topic in witness.foreign - self.foreign:
                 log.warning(
@@ -253,7 +288,8 @@ class Publisher:
                 )
             self.foreign |= witness.foreign
             message = await arrived.get()
-            witness.own(message.topic, message.payload)
+            if not announcer.hear(message, self._now()):
+                witness.own(message.topic, message.payload)
 
     async def _part(self, link: Link, session: Session) -> None:
         if self._current is not None:
@@ -261,6 +297,7 @@ class Publisher:
         self._current, self._connection = None, "disconnected"
         self._metrics.bus_connected.set(0)
         self._owing.retained.forget()
+        self._owing.announcements.forget()
         if not link.closed.done():
             await session.sign_off()
         await link.disconnect()
@@ -268,7 +305,12 @@ class Publisher:
             await self._save()
 
     def _remember(self) -> None:
-        self._cursor = replace(self._cursor, changes=self._owing.changes.cursor, audit=self._owing.audit.cursor)
+        self._cursor = replace(
+            self._cursor,
+            changes=self._owing.changes.cursor,
+            audit=self._owing.audit.cursor,
+            homeassistant=self._owing.events.cursor,
+        )
 
     def _remember_sometimes(self) -> None:
         """Keep the acknowledgements; a crash before costs repetitions, which every reader takes as one."""
@@ -288,8 +330,15 @@ class Publisher:
         self._saved = cursor
 
     def _settled(self) -> bool:
-        lanes_done = all(lane.waiting == 0 and lane.seen >= self._audit.told for lane in self._owing.lanes)
+        events = self._owing.events
+        lanes = self._owing.promised if events.denied else self._owing.lanes
+        lanes_done = all(lane.waiting == 0 and lane.seen >= self._audit.told for lane in lanes)
         return lanes_done and not self._owing.retained.checkpoint_due
 
     def _now(self) -> float:
         return self._clock.elapsed_ms() / 1000
+
+
+def _soon() -> float:
+    """Return how long after Home Assistant's birth everything is repeated: several daemons needn't do so at once."""
+    return random.uniform(0.5, 3.0)  # noqa: S311 — spreads load, hides nothing

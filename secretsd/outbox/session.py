@@ -20,10 +20,14 @@ from secretsd.clock import Clock
 from secretsd.config import Bus
 from secretsd.metrics import Metrics
 from secretsd.outbox.feed import head_at, read_lines
+from secretsd.outbox.homeassistant.announcements import IN_FLIGHT_MOST, Announcements
+from secretsd.outbox.homeassistant.announcer import Announcer
+from secretsd.outbox.homeassistant.overview import Trouble
 from secretsd.outbox.lane import Lane
 from secretsd.outbox.pace import Pace
 from secretsd.outbox.retained import RetainedQueue
 from secretsd.outbox.witness import Position, Witness, another_log, known_line, older_than, session_of
+from secretsd.vault.document import SecretRecord
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,12 @@ class Standing(Protocol):
     def state(self, name: str) -> Mapping[str, Any] | None:
         """Return the `data` of a name's state, None when it has none."""
 
+    def secrets(self) -> Mapping[str, SecretRecord]:
+        """Return the secrets in force."""
+
+    def troubles(self) -> list[Trouble]:
+        """Return what is wrong with the daemon, the bus aside."""
+
     def checkpoint(self) -> Mapping[str, Any]:
         """Return sequence, head, epoch, generation and uptime_ms."""
 
@@ -74,13 +84,21 @@ class Owing:
 
     changes: Lane
     audit: Lane
+    events: Lane
+    """What Home Assistant is told of the audit: a copy, whose refusal does no harm."""
     retained: RetainedQueue
+    announcements: Announcements
     wake: asyncio.Event
 
     @property
-    def lanes(self) -> tuple[Lane, Lane]:
-        """The lanes by precedence."""
+    def promised(self) -> tuple[Lane, Lane]:
+        """The lanes that every subscriber may rely on."""
         return self.changes, self.audit
+
+    @property
+    def lanes(self) -> tuple[Lane, Lane, Lane]:
+        """All lanes by precedence."""
+        return self.changes, self.audit, self.events
 
 
 def status(sealer: Unchained, state: Literal["online", "offline"], clock: Clock) -> Event:
@@ -117,6 +135,7 @@ class Session:
         self._metrics = metrics
         self._on_pause = on_pause
         self._pace = Pace(lambda: audit.busy)
+        self.announcer = Announcer(link, owing.announcements, metrics, owing.wake)
         self._acknowledged = {lane.name: metrics.publish_seconds.labels(lane.name) for lane in owing.lanes}
         self.refused = False
         """Whether the broker has refused something retained since it was last published whole."""
@@ -193,7 +212,7 @@ class Session:
         """Publish one message, by precedence; False when there is none, or when the log has to be read on first.
 
         An overdue checkpoint, changes, their states, the checkpoint after them; and once no change is owed the states
-        that are merely repeated, and the audit behind everything.
+        that are merely repeated, the audit, and behind everything what is for Home Assistant.
         """
         owing = self._owing
         changes_read = owing.changes.seen >= self._audit.told or not owing.changes.wants_lines
@@ -203,6 +222,13 @@ class Session:
             or self._publish_state(owing.retained.take_changed())
             or (owing.retained.checkpoint_due and self._publish_checkpoint())
             or (changes_read and (self._publish_state(owing.retained.take_repeated()) or self._publish_backlog()))
+            or self._publish_for_homeassistant()
+        )
+
+    def _publish_for_homeassistant(self) -> bool:
+        in_flight = self._owing.events.in_flight + self._owing.announcements.in_flight
+        return in_flight < IN_FLIGHT_MOST and (
+            self._publish_owed(self._owing.events) or self.announcer.publish_next(self._now)
         )
 
     def _publish_backlog(self) -> bool:
@@ -284,7 +310,7 @@ class Session:
         """Read on in the log for a lane that has fallen behind; tell whether there was anything."""
         for lane in self._owing.lanes:
             durable, after = self._audit.told, lane.seen
-            rests = lane is self._owing.audit and self._pace.rest(self._now()) > 0
+            rests = lane is not self._owing.changes and self._pace.rest(self._now()) > 0
             if after < durable and lane.wants_lines and lane.in_flight < AUDIT_IN_FLIGHT and not rests:
                 lines = await asyncio.to_thread(read_lines, self._reader, after, durable)
                 if lane.seen == after:
@@ -296,7 +322,8 @@ class Session:
     async def _sleep(self) -> None:
         """Wait until there is something to do; the connection is ended when the broker has stopped acknowledging."""
         now = self._now()
-        waits = (self._pace.rest(now), *(lane.paused_for(now) for lane in self._owing.lanes))
+        rests = (self._pace.rest(now), self._owing.announcements.rest(now))
+        waits = (*rests, *(lane.paused_for(now) for lane in self._owing.lanes))
         pauses = [wait for wait in waits if wait > 0]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min([*pauses, 1.0])):
@@ -324,6 +351,8 @@ class Session:
                 self._say_keys()
                 self._owing.retained.repeat(self._standing.names())
             self._owing.retained.checkpoint_overdue = True
+            # Time alone changes it: a secret's expiry passes, an hour ends, the clock falls into doubt.
+            self._owing.announcements.overview_changed()
             self._owing.wake.set()
 
     def _now(self) -> float:

@@ -5,24 +5,10 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
-from typing import Final
 
-from secretsd.model import is_name
+from secretsd.model import is_glob, is_pattern
 
-MAX_PATTERN: Final = 128
-_PATTERN = re.compile(rf"[A-Za-z0-9._*?-]{{1,{MAX_PATTERN}}}\Z")
-
-
-def is_glob(pattern: str) -> bool:
-    """Tell whether `pattern` stands for more than itself."""
-    return "*" in pattern or "?" in pattern
-
-
-def is_pattern(text: str) -> bool:
-    """Tell whether `text` is a name or a glob that a name can match."""
-    if not is_glob(text):
-        return is_name(text)
-    return _PATTERN.match(text) is not None and text[0] not in "._-"
+__all__ = ["NameSet", "compile_glob", "is_glob", "is_pattern"]
 
 
 def compile_glob(pattern: str) -> re.Pattern[str]:

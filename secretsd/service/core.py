@@ -63,6 +63,8 @@ class Core:
     bus: BusState = field(default_factory=NoBus)
     stopped_serving: str | None = None
     """Why the vault must not be served, None while it may be."""
+    schedule_failure: str | None = None
+    """Why what is due could not be carried out when that was last tried."""
 
     @property
     def document(self) -> Document:

@@ -81,13 +81,16 @@ class Scheduler:
                 if self._core.clock.elapsed_ms() >= self._not_before:
                     await self.tick()
                     self._pause_ms = 0
+                    self._core.schedule_failure = None
             except Problem as problem:
                 self._pause_ms = min(max(self._pause_ms * 2, LOOK_MS), RETRY_MOST_MS)
                 self._not_before = self._core.clock.elapsed_ms() + self._pause_ms
+                self._core.schedule_failure = problem.detail
                 log.error("schedule: %s; tried again in %d s", problem.detail, self._pause_ms // 1000)  # noqa: TRY400
             except Exception:
                 # One secret that can't be rotated must not stop the clock for all others and for good.
                 self._not_before = self._core.clock.elapsed_ms() + RETRY_MOST_MS
+                self._core.schedule_failure = "an unforeseen error, see the daemon's log"
                 log.exception("schedule: an unforeseen error; tried again in %d s", RETRY_MOST_MS // 1000)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._sleep_ms() / 1000):

@@ -87,7 +87,7 @@ class Tap:
 
     @property
     def refusals(self) -> list[Heard]:
-        """What did not verify, the key sets (which nobody signs) aside."""
+        """What did not verify, the key sets and what is for Home Assistant (which counts for nobody) aside."""
         return [heard for heard in self.heard if heard.refused is not None]
 
     def on(self, topic: str) -> list[Heard]:
@@ -141,7 +141,8 @@ class Tap:
     def _hear(self, message: Message) -> None:
         event: Event | None = None
         refused: str | None = None
-        if not message.topic.startswith(f"{self.topics.prefix}/keys/"):
+        unsigned = tuple(f"{self.topics.prefix}/{what}/" for what in ("keys", "homeassistant"))
+        if not message.topic.startswith(unsigned):
             try:
                 event = self._verifier.verify(message.topic, message.payload)
             except Refused as refusal:

@@ -1,0 +1,1 @@
+"""What Home Assistant is told (docs/home-assistant.md): discovery, an overview, and events. It commands nothing."""
