@@ -17,23 +17,26 @@ HAVE_BROKER := $(BUS_URL)$(if $(filter amqtt,$(BROKER)),,$(shell PATH="$$PATH:/u
 RUN_KIND := $(if $(HAVE_BROKER),run,tryout)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-deploy bench reference lint format clean tools-for-tests
+.PHONY: help run test test-slow test-deploy test-home-assistant bench reference lint format clean tools-for-tests
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.ready-$(RUN_KIND) ## try it: daemon, broker and a live client; Ctrl-C ends it (BUS_URL=… uses your broker)
 	@exec $(BIN)/python -m demo
 
 test: $(VENV)/.ready-dev tools-for-tests ## the whole suite, under five minutes
-	$(BIN)/python -m pytest -m "not slow and not deploy" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not deploy and not home_assistant" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # pytest's 5 means that no test is marked so, which is no failure.
 test-slow: $(VENV)/.ready-dev tools-for-tests ## the tests that take minutes
-	$(BIN)/python -m pytest -m "slow and not deploy" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m "slow and not deploy and not home_assistant" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-deploy: $(VENV)/.ready-dev tools-for-tests ## containers, systemd and the installer, for real (Docker and root)
 	$(BIN)/python -m pytest -m deploy $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+test-home-assistant: $(VENV)/.ready-dev tools-for-tests ## entities and blueprints in a real Home Assistant, installed once
+	$(BIN)/python -m pytest -m home_assistant $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 bench: $(VENV)/.ready-dev tools-for-tests ## the figures of docs/performance.md, under four minutes (FIGURES="reads rotation")
 	$(BIN)/python -m tests.bench $(FIGURES)
@@ -51,10 +54,10 @@ format: $(VENV)/.ready-dev ## write the code in the one style
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-clean: ## remove .venv, .run and what the tools left
+clean: ## remove .venv, .venv-home-assistant, .run and what the tools left
 	@if [ -e .run/lock ] && ! flock --nonblock .run/lock true; then \
 		echo "make run is still running here: end it first (Ctrl-C)" >&2; exit 1; fi
-	rm -rf $(VENV) .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-home-assistant .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 tools-for-tests:

@@ -1,4 +1,4 @@
-"""What holds for all tests: the slow ones, and those that deploy, run only where `-m` asks for them."""
+"""What holds for all tests: the slow ones, those that deploy, and those with Home Assistant run only where `-m` asks for them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests marked `slow` or `deploy` out of an everyday run."""
-    for marker in {"slow", "deploy"} - set(config.getoption("-m").split()):
+    """Leave tests marked `slow`, `deploy` or `home_assistant` out of an everyday run."""
+    for marker in {"slow", "deploy", "home_assistant"} - set(config.getoption("-m").split()):
         skip = pytest.mark.skip(reason=f"{marker}: run with `-m {marker}`")
         for item in items:
             if item.get_closest_marker(marker) is not None:
