@@ -1,4 +1,4 @@
-"""What holds for all tests: the slow ones, those that deploy, and those with Home Assistant run only where `-m` asks for them."""
+"""What holds for all tests: the slow ones, those that deploy or start Home Assistant run only where `-m` asks."""
 
 from __future__ import annotations
 

@@ -123,8 +123,8 @@ discovery = true
 discovery_prefix = "homeassistant"
 # Names or globs of the secrets that get an expiry and a status there; [] for none.
 secrets = ["*"]
-# With more secrets than this their entities come disabled, and you enable those that you want.
-secrets_enabled_most = 100
+# Of more secrets than this only the first by name get them.
+secrets_most = 100
 """
 
 

@@ -221,5 +221,5 @@ def _homeassistant(section: Section) -> HomeAssistant:
         discovery=section.take("discovery", p.boolean, True),
         discovery_prefix=section.take("discovery_prefix", _topic_prefix, "homeassistant"),
         secrets=section.take("secrets", p.patterns, ("*",)),
-        secrets_enabled_most=section.take("secrets_enabled_most", p.integer(0, 100_000), 100),
+        secrets_most=section.take("secrets_most", p.integer(0, 100_000), 100),
     )

@@ -127,7 +127,7 @@ class HomeAssistant(Struct, frozen=True, kw_only=True):
     discovery: bool
     discovery_prefix: str
     secrets: tuple[str, ...]
-    secrets_enabled_most: int
+    secrets_most: int
 
 
 class Config(Struct, frozen=True, kw_only=True):

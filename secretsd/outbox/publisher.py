@@ -149,7 +149,7 @@ class Publisher:
         """Take up names whose state changed with a commit."""
         if self._current is not None:
             self._owing.retained.changed(names)
-            self._owing.announcements.changed(names)
+            self._owing.announcements.changed()
             self._owing.wake.set()
 
     async def _run(self) -> None:
@@ -275,7 +275,7 @@ class Publisher:
         tally = before.followed(lines, self._clock.now_ms())
         self._cursor = replace(self._cursor, tally=tally)
         if (tally.denials, tally.rotations) != (before.denials, before.rotations):
-            self._owing.announcements.overview_changed()
+            self._owing.announcements.changed()
 
     async def _watch(self, witness: Witness, arrived: asyncio.Queue[Message], announcer: Announcer) -> None:
         """Notice a second daemon under the same prefix, and Home Assistant's births."""

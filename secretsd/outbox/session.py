@@ -352,7 +352,7 @@ class Session:
                 self._owing.retained.repeat(self._standing.names())
             self._owing.retained.checkpoint_overdue = True
             # Time alone changes it: a secret's expiry passes, an hour ends, the clock falls into doubt.
-            self._owing.announcements.overview_changed()
+            self._owing.announcements.changed()
             self._owing.wake.set()
 
     def _now(self) -> float:

@@ -1,7 +1,4 @@
-"""Home Assistant in a virtual environment of its own, made once: the newest that fits this Python and is known to work.
-
-`python -m tests.home_assistant.installation` makes it and prints its path.
-"""
+"""Home Assistant in a virtual environment of its own, made once: the newest that fits this Python and was tried."""
 
 from __future__ import annotations
 
@@ -74,7 +71,3 @@ def _run(command: list[str]) -> None:
         raise CannotInstall(f"{' '.join(command)}: {error.stderr.strip()[-400:]}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotInstall(str(error)) from None
-
-
-if __name__ == "__main__":
-    print(installed())

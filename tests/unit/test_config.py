@@ -82,7 +82,7 @@ def test_the_defaults_are_those_of_the_contract(file: Path) -> None:
     assert (config.bus.checkpoint_secs, config.bus.spread_ms, config.bus.replay_max_ms) == (10, 200, 7 * DAY)
     assert config.homeassistant.discovery is True
     assert config.homeassistant.discovery_prefix == "homeassistant"
-    assert (config.homeassistant.secrets, config.homeassistant.secrets_enabled_most) == (("*",), 100)
+    assert (config.homeassistant.secrets, config.homeassistant.secrets_most) == (("*",), 100)
     assert config.source == file
     assert config.warnings == ()
 
@@ -183,8 +183,8 @@ def test_what_could_be_a_credential_is_not_repeated(file: Path, text: str, secre
         'homeassistant.secrets = "*"',
         'homeassistant.secrets = ["a b"]',
         "homeassistant.secrets = [1]",
-        "homeassistant.secrets_enabled_most = -1",
-        "homeassistant.secrets_enabled_most = true",
+        "homeassistant.secrets_most = -1",
+        "homeassistant.secrets_most = true",
         "server = 1",
         "logging.json = 2026-11-23",
     ],

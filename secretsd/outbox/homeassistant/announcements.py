@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -18,7 +19,8 @@ IN_FLIGHT_MOST: Final = 8
 SLICE: Final = 20
 SLICE_SECONDS: Final = 0.1
 """So 200 messages a second at most: a thousand secrets take ten seconds, and a small machine keeps up."""
-OVERVIEW_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+"""How often the vault is looked at for what changed, at most."""
 DENIED_PAUSE_SECONDS: Final = 60.0
 BIRTHS_AT_ONCE: Final = 3
 BIRTH_EARNED_SECONDS: Final = 60.0
@@ -38,11 +40,8 @@ class Known(Protocol):
     def names(self) -> Iterable[str]:
         """Return every name that there is or was."""
 
-    def shown(self, name: str) -> bool:
-        """Tell whether a name is that of a secret which gets entities."""
-
-    def shown_count(self) -> int:
-        """Return how many secrets get entities."""
+    def shown(self) -> AbstractSet[str]:
+        """Return the names of the secrets that get entities."""
 
     def overview(self) -> bytes:
         """Return the overview as it stands."""
@@ -62,8 +61,8 @@ class Announcements:
         self._due: dict[str, None] = {}
         self._said: set[str] = set()
         """The secrets whose entities are announced on this connection."""
-        self._overview_due = False
-        self._overview_at = float("-inf")
+        self._changed = False
+        self._looked_at = float("-inf")
         self._overview_said: bytes | None = None
         self._gone, self._slice_at = 0, float("-inf")
         self._paused_until = float("-inf")
@@ -78,11 +77,9 @@ class Announcements:
 
     def repeat(self) -> None:
         """Say everything anew: entities, overview, and that the entities of what is no longer shown are gone."""
-        self._said.clear()
+        self.forget()
         self._overview_said = None
-        self._overview_due = self._on
-        self._ready.clear()
-        self._refused.clear()
+        self._changed = self._on
         if self._on:
             self._ready.extend(Announcement(*message) for message in self._discovery.fixed())
         else:
@@ -90,14 +87,9 @@ class Announcements:
             self._ready.extend(Announcement(topic, b"") for topic in topics)
         self._due = dict.fromkeys(self._known.names())
 
-    def changed(self, names: Iterable[str]) -> None:
-        """Follow a commit: secrets that are new get their entities, deleted ones lose them."""
-        self._due.update((name, None) for name in names if self._known.shown(name) is not (name in self._said))
-        self.overview_changed()
-
-    def overview_changed(self) -> None:
-        """Say the overview anew where it differs from what was said."""
-        self._overview_due = self._on
+    def changed(self) -> None:
+        """Look soon at what changed: the overview, secrets that are new, secrets that are no longer shown."""
+        self._changed = self._on
 
     def born(self, now_seconds: float) -> None:
         """Take up that Home Assistant has started: everything is repeated soon, for so many births only."""
@@ -116,7 +108,7 @@ class Announcements:
             self.repeat()
         if self.in_flight >= IN_FLIGHT_MOST or self.rest(now_seconds) > 0:
             return None
-        chosen = self._overview(now_seconds) or self._entity() or (self._refused.popleft() if self._refused else None)
+        chosen = self._news(now_seconds) or self._entity() or (self._refused.popleft() if self._refused else None)
         if chosen is not None:
             if now_seconds >= self._slice_at + SLICE_SECONDS:
                 self._gone, self._slice_at = 0, now_seconds
@@ -137,7 +129,7 @@ class Announcements:
         """Note that the broker refused a message; it is tried again after a pause, behind all others."""
         self._paused_until = now_seconds + DENIED_PAUSE_SECONDS
         if announcement.topic == self._discovery.overview_topic and announcement.payload:
-            self._overview_said, self._overview_due = None, True
+            self._overview_said, self._changed = None, True
         else:
             self._refused.append(announcement)
 
@@ -146,15 +138,18 @@ class Announcements:
         self._ready.clear()
         self._refused.clear()
         self._due.clear()
-        self._overview_due = False
+        self._said.clear()
+        self._changed = False
         self._repeat_at = None
         self._paused_until = float("-inf")
-        self.in_flight = 0
 
-    def _overview(self, now_seconds: float) -> Announcement | None:
-        if self._ready or not self._overview_due or now_seconds < self._overview_at + OVERVIEW_SECONDS:
+    def _news(self, now_seconds: float) -> Announcement | None:
+        """Look at what changed, once the device's own entities are said; return the overview where it is another."""
+        if self._ready or not self._changed or now_seconds < self._looked_at + LOOK_SECONDS:
             return None
-        self._overview_due, self._overview_at = False, now_seconds
+        self._changed, self._looked_at = False, now_seconds
+        if not self._due:
+            self._due = dict.fromkeys(sorted(self._known.shown() ^ self._said))
         payload = self._known.overview()
         if payload == self._overview_said:
             return None
@@ -166,12 +161,12 @@ class Announcements:
         while not self._ready and self._due:
             name = next(iter(self._due))
             del self._due[name]
-            if self._on and self._known.shown(name):
+            if self._on and name in self._known.shown():
                 self._said.add(name)
-                enabled = self._known.shown_count() <= self._discovery.settings.secrets_enabled_most
-                messages = self._discovery.of_secret(name, enabled=enabled)
-                self._ready.extend(Announcement(*message) for message in messages)
+                self._ready.extend(Announcement(*message) for message in self._discovery.of_secret(name))
             else:
                 self._said.discard(name)
                 self._ready.extend(Announcement(topic, b"") for topic in self._discovery.secret_topics(name))
+            # Something may have changed while these were said.
+            self._changed = self._on and (self._changed or not self._due)
         return self._ready.popleft() if self._ready else None

@@ -85,11 +85,10 @@ class Discovery:
         for name, component in _FIXED.items():
             yield self._topic(component, name), self._encoded(component, name, getattr(self, f"_{name}")())
 
-    def of_secret(self, name: str, *, enabled: bool) -> Iterator[tuple[str, bytes]]:
-        """Yield topic and payload of a secret's entities; `enabled` counts when Home Assistant first sees them."""
+    def of_secret(self, name: str) -> Iterator[tuple[str, bytes]]:
+        """Yield topic and payload of a secret's entities."""
         for what in _OF_A_SECRET:
-            config = {**getattr(self, f"_secret_{what}")(name), **({} if enabled else {"en": False})}
-            entity = f"{slug(name)}_{what}"
+            config, entity = getattr(self, f"_secret_{what}")(name), f"{slug(name)}_{what}"
             yield self._secret_topic(name, what), self._encoded("sensor", f"{what}_{topic_id(name)}", config, entity)
 
     def fixed_topics(self) -> list[str]:

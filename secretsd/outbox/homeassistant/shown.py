@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import msgspec
@@ -44,22 +45,23 @@ class Shown:
         self._clock = clock
         self._bus_status = bus_status
         self._tally = tally
-        self._counted: tuple[Mapping[str, SecretRecord], int] = ({}, 0)
+        self._most = settings.secrets_most
+        self._of: Mapping[str, SecretRecord] | None = None
+        self._shown: frozenset[str] = frozenset()
+        self._hidden = 0
 
     def names(self) -> Iterable[str]:
         """Return every name that there is or was."""
         return self._standing.names()
 
-    def shown(self, name: str) -> bool:
-        """Tell whether a name is that of a secret which gets entities."""
-        return name in self._standing.secrets() and name in self._wanted
-
-    def shown_count(self) -> int:
-        """Return how many secrets get entities; counted once for each generation of the vault."""
+    def shown(self) -> AbstractSet[str]:
+        """Return the names of the secrets that get entities; worked out once for each generation of the vault."""
         secrets = self._standing.secrets()
-        if self._counted[0] is not secrets:
-            self._counted = (secrets, sum(name in self._wanted for name in secrets))
-        return self._counted[1]
+        if self._of is not secrets:
+            matching = sorted(name for name in secrets if name in self._wanted)
+            self._shown, self._of = frozenset(matching[: self._most]), secrets
+            self._hidden = max(0, len(matching) - self._most)
+        return self._shown
 
     def overview(self) -> bytes:
         """Return the overview as JSON, members in order, so that what is the same has the same bytes."""
@@ -67,4 +69,6 @@ class Shown:
         if self._bus_status() == "denied":
             troubles = [*troubles, Trouble("broker", "it denies what the daemon has to publish")]
         stands = overview(self._standing.secrets(), troubles, self._tally(), self._clock.now_ms())
+        self.shown()
+        stands["hidden"] = self._hidden
         return msgspec.json.encode(stands, order="sorted")
