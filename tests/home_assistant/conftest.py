@@ -49,7 +49,7 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def daemon(broker: Broker) -> Iterator[Daemon]:
     """The daemon that Home Assistant shows."""
-    with Daemon(bus=broker.url, policy=POLICY) as running:
+    with Daemon(bus=broker.url, policy=POLICY, config={"homeassistant": {"secrets_most": 1000}}) as running:
         yield running.wait_bus()
 
 
