@@ -234,8 +234,9 @@ class Publisher:
         oldest = await self._give_up_before(min(starts))
         for lane, start in zip(self._owing.promised, starts, strict=True):
             lane.rewind(max(start, oldest))
-        events = self._cursor.homeassistant
-        self._owing.events.rewind(now if events is None else max(min(events, now), oldest))
+        events = now if self._cursor.homeassistant is None else min(self._cursor.homeassistant, now)
+        # Home Assistant's copies come last, so they may be behind; what is too old for the others is too old for them.
+        self._owing.events.rewind(max(events, await self._first_owed(events) - 1))
         await self._catch_up()
         self._owing.retained.repeat(self._standing.names())
         self._owing.announcements.repeat()
@@ -246,13 +247,7 @@ class Publisher:
 
     async def _give_up_before(self, after: int) -> int:
         """Return the sequence after which owed events are published; name what comes before in an `audit.gap`."""
-        if after >= self._audit.told:
-            return after
-        since = ""
-        if self._bus.replay_max_ms is not None:
-            since = rfc3339(max(0, self._clock.now_ms() - self._bus.replay_max_ms))
-        first = await asyncio.to_thread(first_after, self._reader, after, since)
-        first = self._audit.told + 1 if first is None else first
+        first = await self._first_owed(after)
         if first == after + 1:
             return after
         gap = Gap(first=after + 1, last=first - 1, reason="older than replay_max, or no longer in the log")
@@ -261,6 +256,16 @@ class Publisher:
         except AuditWriteError as error:
             raise BusLost(f"owed events can't be given up unrecorded: {error}") from error
         return first - 1
+
+    async def _first_owed(self, after: int) -> int:
+        """Return the first sequence after `after` that is still in the log and not older than `replay_max`."""
+        if after >= self._audit.told:
+            return after + 1
+        since = ""
+        if self._bus.replay_max_ms is not None:
+            since = rfc3339(max(0, self._clock.now_ms() - self._bus.replay_max_ms))
+        first = await asyncio.to_thread(first_after, self._reader, after, since)
+        return self._audit.told + 1 if first is None else first
 
     async def _catch_up(self) -> None:
         """Count the lines that were written and not counted, before a crash."""
