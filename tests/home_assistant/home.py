@@ -24,7 +24,7 @@ from tests.support.waiting import eventually, free_port
 BLUEPRINTS = Path(__file__).resolve().parents[2] / "clients" / "home-assistant"
 FOLDER = "jarvis-secretsd"
 START_SECS = 120.0
-PATIENCE_SECS = 40.0
+PATIENCE_SECS = 120.0
 _USER, _TOKEN, _KEY = "1" * 32, "2" * 32, "3" * 128
 
 # The interface for people isn't installed; without one by this name Home Assistant starts in its recovery mode.
