@@ -59,15 +59,23 @@ def test_of_a_thousand_secrets_a_hundred_are_shown_and_events_go_on_meanwhile(
 def test_a_pattern_shows_some_of_them_and_takes_the_others_away(home: Home, many: Daemon) -> None:
     apply(many, secrets=["n99?"])
     home.wait_state(f"sensor.secretsd_{NODE}_n999_status", "active")
-    eventually(lambda: home.state(f"sensor.secretsd_{NODE}_n0_status") is None, "the others are gone", within=PATIENCE_SECS)
-    eventually(lambda: shown(home) == [f"n{number}" for number in range(990, 1000)], "ten are left", within=PATIENCE_SECS)
+    eventually(
+        lambda: home.state(f"sensor.secretsd_{NODE}_n0_status") is None, "the others are gone", within=PATIENCE_SECS
+    )
+    eventually(
+        lambda: shown(home) == [f"n{number}" for number in range(990, 1000)], "ten are left", within=PATIENCE_SECS
+    )
 
 
 def test_discovery_that_is_switched_off_takes_the_device_away(home: Home, many: Daemon) -> None:
     apply(many, discovery=False)
-    eventually(lambda: home.state(f"sensor.secretsd_{NODE}_n999_status") is None, "its secrets are gone", within=PATIENCE_SECS)
     eventually(
-        lambda: not [entity for entity in home.states() if f"secretsd_{NODE}_" in entity], "all are gone", within=PATIENCE_SECS
+        lambda: home.state(f"sensor.secretsd_{NODE}_n999_status") is None, "its secrets are gone", within=PATIENCE_SECS
+    )
+    eventually(
+        lambda: not [entity for entity in home.states() if f"secretsd_{NODE}_" in entity],
+        "all are gone",
+        within=PATIENCE_SECS,
     )
 
     def devices() -> list[str]:
