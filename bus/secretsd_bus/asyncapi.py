@@ -25,7 +25,7 @@ What jarvis-secretsd says on MQTT: signed CloudEvents, each one the exact bytes 
 sends anything to the daemon. A message counts only once it is verified, on the topics that its own content names, and
 it only hints: HTTP is the truth. docs/events.md has the rules of verification."""
 
-_RETAINED: Final = frozenset({"secret-state", "checkpoint", "status", "keys"})
+_RETAINED: Final = frozenset({"secret-state", "checkpoint", "status", "keys", "overview"})
 _KEY_SET: Final = {
     "name": "key-set",
     "title": "The JWK set of GET /keys",
@@ -36,6 +36,20 @@ _KEY_SET: Final = {
         "properties": {"keys": {"type": "array", "items": {"type": "object"}}},
         "required": ["keys"],
     },
+}
+_OVERVIEW: Final = {
+    "name": "overview",
+    "title": "What Home Assistant's entities of the device show",
+    "summary": "Retained: counts, next expiry and problems; it is unsigned and nobody trusts it.",
+    "contentType": "application/json",
+    "payload": {"type": "object"},
+}
+_COPY: Final = {
+    "name": "copy",
+    "title": "A copy of an event",
+    "summary": "The exact bytes of an event that Home Assistant shows; it counts on the event's own topics only.",
+    "contentType": CONTENT_TYPE,
+    "payload": {"type": "object"},
 }
 _NAME: Final = {"description": "A secret's name"}
 _NODE: Final = {"description": "The daemon's node, `[bus] node` in config.toml"}
@@ -64,7 +78,8 @@ def document() -> dict[str, Any]:
         "channels": channels,
         "operations": dict(_operations(channels)),
         "components": {
-            "messages": {_id(kind): _message(kind) for kind in KINDS} | {"key-set": _KEY_SET},
+            "messages": {_id(kind): _message(kind) for kind in KINDS}
+            | {"key-set": _KEY_SET, "overview": _OVERVIEW, "copy": _COPY},
         },
     }
 
@@ -79,6 +94,8 @@ def _channels(topics: Topics) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "checkpoint", _channel(topics.checkpoint("{node}"), "audit.checkpoint", node=_NODE)
     yield "status", _channel(topics.status("{node}"), "daemon.status", node=_NODE)
     yield "keys", _channel(topics.keys("{node}"), "key-set", node=_NODE)
+    yield "overview", _channel(topics.homeassistant("{node}", "overview"), "overview", node=_NODE)
+    yield "copies", _channel(topics.homeassistant("{node}", "event"), "copy", node=_NODE)
 
 
 def _channel(address: str, message: str, **parameters: Any) -> dict[str, Any]:

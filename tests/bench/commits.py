@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secretsd import files
 from tests.bench.listener import Listener
-from tests.bench.places import daemon, saving_by_the_second
+from tests.bench.places import daemon
 from tests.bench.report import Figure, milliseconds, percentile, synced_append, timed
-from tests.support.broker import Broker
+from tests.support.broker import Broker, saving_by_the_second
 from tests.support.daemon import Daemon
 
 SIZES: Final = (10, 1_000, 10_000)

@@ -15,7 +15,6 @@ from secretsd.policy import SecretSettings
 from secretsd.rotation.transitions import created
 from secretsd.vault.document import Wishes
 from secretsd.vault.vault import Vault
-from tests.support.broker import Broker
 from tests.support.daemon import Daemon
 
 POLICY = {"default_deny": True, "clients": {"admin": {"allow": ["*"], "deny": []}}}
@@ -31,19 +30,6 @@ def daemon(*, secrets: int = 0, bus: str | None = None, prefix: str = "bench", d
     if secrets:
         _fill(made, secrets, due_at_ms)
     return made
-
-
-def saving_by_the_second() -> Broker:
-    """Return a broker (not started) for ten thousand states.
-
-    The project's configuration has autosave_on_changes: after each retained state all of them are written, which takes
-    8 ms where there are 10,000, and nothing else would be measured.
-    """
-    broker = Broker()
-    configuration = broker.directory / "mosquitto.conf"
-    text = configuration.read_text().replace("autosave_on_changes true", "autosave_on_changes false")
-    configuration.write_text(text)
-    return broker
 
 
 def resident_mb(made: Daemon) -> float:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-from tests.bench.places import daemon, resident_mb, saving_by_the_second
+from tests.bench.places import daemon, resident_mb
 from tests.bench.report import Figure, timed
-from tests.support.broker import Broker
+from tests.support.broker import Broker, saving_by_the_second
 from tests.support.daemon import Daemon
 
 ROUNDS = {0: 7, 10_000: 5}

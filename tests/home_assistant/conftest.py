@@ -11,7 +11,7 @@ import pytest
 from tests.home_assistant.home import Home
 from tests.home_assistant.installation import CannotInstall, installed
 from tests.home_assistant.runs import Runs
-from tests.support.broker import Broker
+from tests.support.broker import Broker, saving_by_the_second
 from tests.support.daemon import OPEN_POLICY, Daemon
 
 POLICY: dict[str, Any] = {
@@ -40,8 +40,8 @@ def hass() -> Path:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """A broker that anybody may use."""
-    running = Broker().start()
+    """A broker that anybody may use, and which a thousand secrets don't slow down."""
+    running = saving_by_the_second().start()
     yield running
     running.close()
 

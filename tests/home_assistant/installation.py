@@ -1,4 +1,4 @@
-"""Home Assistant in a virtual environment of its own, made once: the newest that fits this Python and was tried."""
+"""Home Assistant in a virtual environment of its own, made once: the newest that fits this Python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VENV = Path(os.environ.get("SECRETSD_TEST_HOME_ASSISTANT", ROOT / ".venv-home-assistant"))
 
 RELEASES = {(3, 11): "2024.3.3", (3, 12): "2024.12.5", (3, 13): "2025.1.4"}
-"""The last release for a Python that was tried; for others pip takes the newest there is."""
+"""The last release that installs headless on a Python; the first was tried. For others pip takes the newest there is."""
 
 INTEGRATIONS = ("mqtt", "api", "automation")
 SECONDS = 1200
