@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VENV = Path(os.environ.get("SECRETSD_TEST_HOME_ASSISTANT", ROOT / ".venv-home-assistant"))
 
 RELEASES = {(3, 11): "2024.3.3", (3, 12): "2024.12.5", (3, 13): "2025.1.4"}
-"""The last release that installs headless on a Python; the first was tried. For others pip takes the newest there is."""
+"""The last release that installs headless on a Python; the first was tried. For others pip takes the newest."""
 
 INTEGRATIONS = ("mqtt", "api", "automation")
 SECONDS = 1200
