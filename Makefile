@@ -30,7 +30,7 @@ test: $(VENV)/.ready-dev tools-for-tests ## the whole suite, under five minutes
 
 # pytest's 5 means that no test is marked so, which is no failure.
 test-slow: $(VENV)/.ready-dev tools-for-tests ## the tests that take minutes
-	$(BIN)/python -m pytest -m "slow and not deploy and not home_assistant" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m "slow and not deploy and not home_assistant" -n 2 --dist loadfile $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-deploy: $(VENV)/.ready-dev tools-for-tests ## containers, systemd and the installer, for real (Docker and root)
 	$(BIN)/python -m pytest -m deploy $(PYTEST_ARGS) || [ $$? -eq 5 ]
