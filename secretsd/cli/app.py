@@ -36,6 +36,9 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "restore-env": ("restore_env", "Bring a .env file back from its sealed backup."),
         "scan": ("scan", "Find values of the vault in files and git histories."),
     },
+    "Services": {
+        "run": ("run", "Run a command with secrets; told of rotations."),
+    },
     "Watching": {
         "tail": ("tail", "Print events as they happen, each one verified."),
         "audit": ("audit", "Look after the audit log."),

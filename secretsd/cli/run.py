@@ -1,0 +1,183 @@
+"""run: a service that needs to know nothing of secretsd."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import secretsd_client
+from secretsd_client import AsyncSecretsClient, SecretsError
+
+from secretsd.cli.errors import Failed
+from secretsd.cli.options import DURATION, Settings, connection_options
+from secretsd.cli.running.child import CannotStart
+from secretsd.cli.running.choice import BadChoice, Choice, Plan, parse_variable, plan
+from secretsd.cli.running.folder import Folder
+from secretsd.cli.running.supervisor import Orders, Supervisor
+from secretsd.cli.session import Session
+from secretsd.model import parse_duration
+from secretsd.policy.names import is_pattern
+
+FAILED: Final = 125
+"""The exit code of what we can't do, so that the child's own can be told from it, as env(1) and timeout(1) have it."""
+
+_SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH")
+
+
+class _OwnErrors(click.Command):
+    """A command whose own errors, slips on the command line too, are none of the child's."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the command line."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.ClickException as error:
+            error.show()
+        raise click.exceptions.Exit(FAILED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        try:
+            return super().invoke(ctx)
+        except CannotStart:
+            raise
+        except click.ClickException as error:
+            error.show()
+        raise click.exceptions.Exit(FAILED)
+
+
+@click.command(cls=_OwnErrors, context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND [ARG]...")
+@click.option(
+    "-e",
+    "--env",
+    "variables",
+    multiple=True,
+    metavar="[VARIABLE=]SECRET",
+    help="Put a secret into this variable, by itself its name in upper case; may be repeated.",
+)
+@click.option(
+    "-s",
+    "--secret",
+    "globs",
+    multiple=True,
+    metavar="GLOB",
+    help="Give the secrets that match (quote it), each as a variable, or a file, of its own name; may be repeated.",
+)
+@click.option("--all", "everything", is_flag=True, help="Give all secrets that the client may read.")
+@click.option(
+    "--prefix", default="", metavar="TEXT", help="Begin the variables that --secret and --all make with this."
+)
+@click.option(
+    "--files",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Make what --secret and --all choose files in DIR, which is private and in memory (tmpfs).",
+)
+@click.option("--on-disk", is_flag=True, help="Let DIR be on a disk, to which the values are then written.")
+@click.option(
+    "--signal",
+    "signal_name",
+    type=click.Choice(_SIGNALS, case_sensitive=False),
+    help="Send this signal when files have changed, instead of starting the command anew.",
+)
+@click.option(
+    "--stop-timeout",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long the command may take to end after SIGTERM, before SIGKILL.",
+)
+@connection_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    command: tuple[str, ...],
+    variables: tuple[str, ...],
+    globs: tuple[str, ...],
+    *,
+    everything: bool,
+    prefix: str,
+    folder: Path | None,
+    on_disk: bool,
+    signal_name: str | None,
+    stop_timeout: str,
+) -> None:
+    """Run COMMAND with secrets in its environment, or as files, and tell it when they are rotated.
+
+    A rotation is fetched first. Then COMMAND is ended (SIGTERM, after a while SIGKILL) and started anew; with
+    --files and --signal it is signalled instead. When it ends by itself, that is the end, and its status is ours;
+    125 is an error of our own, 126 and 127 say that COMMAND can't be executed or found.
+    """
+    settings: Settings = ctx.obj
+    if signal_name and folder is None:
+        raise click.UsageError("--signal needs --files: a signal can't bring new values into a running environment")
+    if on_disk and folder is None:
+        raise click.UsageError("--on-disk is about --files DIR")
+    choice = _choice(variables, ("*", *globs) if everything else globs, prefix, as_files=folder is not None)
+    milliseconds = parse_duration(stop_timeout)
+    orders = Orders(
+        command,
+        signal.Signals[f"SIG{signal_name.upper()}"] if signal_name else None,
+        None if milliseconds is None else milliseconds / 1000,
+    )
+    chosen = _planned(settings, choice)
+    place = None if folder is None else Folder.open(folder, on_disk=on_disk)
+    ctx.exit(asyncio.run(_supervise(settings, chosen, place, orders)))
+
+
+def _choice(variables: tuple[str, ...], globs: tuple[str, ...], prefix: str, *, as_files: bool) -> Choice:
+    if not variables and not globs:
+        raise click.UsageError("no secret is asked for: --env [VARIABLE=]SECRET, --secret GLOB or --all")
+    if not all(map(is_pattern, globs)):
+        raise click.UsageError("--secret takes a secret's name, or a glob of names with * and ?")
+    if as_files and not globs:
+        raise click.UsageError("--files needs to know which: --secret GLOB or --all")
+    if prefix and (as_files or not globs):
+        raise click.UsageError("--prefix is for the variables of --secret and --all")
+    try:
+        return Choice(tuple(map(parse_variable, variables)), globs, prefix, as_files)
+    except BadChoice as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _planned(settings: Settings, choice: Choice) -> Plan:
+    """Return what goes where; the daemon is asked for names only where a glob stands for some."""
+    readable: list[str] = []
+    if choice.globs:
+        with Session.open(settings) as session:
+            readable = [one.name for one in session.secrets()]
+    try:
+        return plan(choice, readable)
+    except BadChoice as error:
+        raise Failed(str(error)) from None
+
+
+async def _supervise(settings: Settings, chosen: Plan, folder: Folder | None, orders: Orders) -> int:
+    try:
+        client = AsyncSecretsClient(_client_settings(settings))
+    except SecretsError as error:
+        raise Failed(str(error)) from None
+    async with client:
+        return await Supervisor(client, chosen, folder, orders).run()
+
+
+def _client_settings(settings: Settings) -> secretsd_client.Settings:
+    """Return the client's settings: those of its environment, and the options over them."""
+    environment = secretsd_client.Settings.from_env()
+    return replace(
+        environment,
+        url=settings.url or environment.url,
+        client_id=settings.client,
+        token=None if settings.token_file else environment.token,
+        token_file=settings.token_file,
+        ca_file=settings.ca_file,
+        cert_file=settings.cert_file,
+        key_file=settings.key_file,
+    )
