@@ -42,6 +42,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "Watching": {
         "tail": ("tail", "Print events as they happen, each one verified."),
         "audit": ("audit", "Look after the audit log."),
+        "why": ("why", "Say which line of the policy decides, offline."),
         "status": ("status", "Show on one screen how the daemon is doing."),
         "health": ("health", "Ask whether the daemon can serve; for health checks."),
         "doctor": ("doctor", "Look the whole installation over; each finding comes with its fix."),
