@@ -1,23 +1,15 @@
-"""tail's judgement and words: which messages are shown, and how."""
+"""tail's words: how events, forgeries and gaps are shown."""
 
 from __future__ import annotations
 
-import fnmatch
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from rich.text import Text
-from secretsd_bus import Event, KeyRing, Refused, Topics, Verifier
+from secretsd_bus import Event
 
+from secretsd.cli.sieve import UNCHAINED, Forged, Missing
 from secretsd.cli.terminal import printable
-
-REMEMBERED: Final = 20_000
-"""How many ids are kept to know a redelivery by: each event of a secret comes on two topics."""
-
-UNCHAINED: Final = frozenset({"secret.state", "audit.checkpoint", "daemon.status"})
 
 _STYLE: Final = {
     "secret.created": "green",
@@ -37,53 +29,6 @@ _STYLE: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Forged:
-    """A message that the daemon didn't say, or not so, or not there."""
-
-    topic: str
-    slug: str
-    size: int
-
-
-class Sieve:
-    """Lets verified events through once each. Follows the daemon's key when it is rotated."""
-
-    def __init__(
-        self, topics: Topics, keyring: KeyRing, *, patterns: Sequence[str] = (), everything: bool = False
-    ) -> None:
-        self._keyring = keyring
-        self._verifier = Verifier(topics, keyring)
-        self._patterns = patterns
-        self._everything = everything
-        self._seen: OrderedDict[str, None] = OrderedDict()
-
-    def take(self, topic: str, payload: bytes) -> Event | Forged | None:
-        """Return what is to be shown of a message, None for nothing: seen already, or not asked for."""
-        if not payload:
-            return None  # a retained message was taken away: it says nothing that could be believed
-        try:
-            event = self._verifier.verify(topic, payload)
-        except Refused as refused:
-            return Forged(topic, refused.slug, len(payload))
-        if event.id in self._seen:
-            return None
-        self._seen[event.id] = None
-        if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
-        if event.type == "audit.key_rotated" and (new := self._keyring.follow(event)) is not None:
-            self._keyring.add(new)
-        return event if self._wanted(event) else None
-
-    def _wanted(self, event: Event) -> bool:
-        if event.type in UNCHAINED and not self._everything:
-            return False
-        name = event.data.get("name")
-        return not self._patterns or (
-            isinstance(name, str) and any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns)
-        )
-
-
 def event_line(event: Event) -> Text:
     """Return an event as a line: local time, type, secret, what there is to say."""
     line = Text(f"{_local(event.time)}  ", style="dim")
@@ -100,6 +45,14 @@ def event_line(event: Event) -> Text:
 def forged_line(forged: Forged) -> Text:
     """Return the line of a forgery; of its content nothing is shown."""
     return Text(f"refused ({forged.slug}): {forged.size} bytes on {printable(forged.topic)}", style="bold white on red")
+
+
+def missing_line(missing: Missing) -> Text:
+    """Return the line of a gap."""
+    lines = f"line {missing.first}" if missing.first == missing.last else f"lines {missing.first} to {missing.last}"
+    return Text(
+        f"missing: {lines} of the audit log: lost on the way, or not published (bus.audit)", style="bold yellow"
+    )
 
 
 def _local(time: str) -> str:

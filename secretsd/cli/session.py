@@ -103,7 +103,11 @@ class Session:
 
     def get(self, path: str) -> Response:
         """Return the answer, which is a success. Raises Failed for a refusal, Unreachable."""
-        return _success(self.run(self._ask("GET", path)))
+        return self.run(self.fetch(path))
+
+    async def fetch(self, path: str) -> Response:
+        """Do what `get` does, for who runs on the session's event loop already."""
+        return _success(await self._ask("GET", path))
 
     def health(self) -> Response:
         """Return the answer of /healthz, whatever its status. Raises Unreachable."""

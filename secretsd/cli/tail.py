@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,19 +16,18 @@ from secretsd_bus import (
     BusLost,
     BusSettings,
     BusUnreachable,
-    Event,
     KeyRing,
     Link,
-    Message,
     Topics,
     VerifyKey,
 )
 
 from secretsd.cli.errors import Failed, Unreachable
-from secretsd.cli.event_lines import Forged, Sieve, event_line, forged_line
+from secretsd.cli.history import History, parse_since
 from secretsd.cli.options import Settings, connection_options
-from secretsd.cli.output import console
 from secretsd.cli.session import Session, decoded
+from secretsd.cli.sieve import Filters, Sieve
+from secretsd.cli.tail_printer import Printer
 from secretsd.cli.terminal import note
 from secretsd.model import BusInfo
 
@@ -42,8 +40,7 @@ _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 class Wanted:
     """What is to be shown, and how."""
 
-    patterns: tuple[str, ...]
-    everything: bool
+    filters: Filters
     count: int | None
     as_json: bool
 
@@ -51,6 +48,14 @@ class Wanted:
 @click.command
 @click.argument("patterns", nargs=-1, metavar="[GLOB]...")
 @click.option("-n", "--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("--by", "clients", multiple=True, metavar="GLOB", help="Only what clients that match did.")
+@click.option("--type", "types", multiple=True, metavar="GLOB", help="Only events of these types, as in access.*")
+@click.option("--outcome", "outcomes", multiple=True, metavar="GLOB", help="Only accesses that ended so: ok, denied …")
+@click.option(
+    "--since",
+    metavar="WHEN",
+    help="Begin with the history from WHEN on (2h, 30m, or a time as in 2026-11-23T17:00:00Z). Needs the right audit.",
+)
 @click.option("--all", "everything", is_flag=True, help="Show retained states, checkpoints and statuses too.")
 @click.option(
     "--bus-url",
@@ -118,13 +123,19 @@ def tail(
     pubkey: Path | None,
     *,
     everything: bool,
+    clients: tuple[str, ...],
+    types: tuple[str, ...],
+    outcomes: tuple[str, ...],
+    since: str | None,
 ) -> None:
     """Print events as they happen, each one verified; with GLOB those of matching secrets only.
 
     What isn't the daemon's, or isn't on its topic, is shown as refused, with the reason, never its content. With
     --json each verified event is a line, byte for byte as it was signed, and refusals go to standard error. A lost
-    connection is made anew; what happened meanwhile is in the audit log.
+    connection is made anew. With --since the history comes first, and what happened while the connection was lost, or
+    what the bus has left out, is fetched from it: nothing is missing and nothing is shown twice.
     """
+    begin = None if since is None else parse_since(since)
     with Session.open(settings) as session:
         keyring = KeyRing(_keys(session, pubkey))
         if bus_url is None:
@@ -142,8 +153,9 @@ def tail(
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        wanted = Wanted(patterns, everything, count, settings.as_json)
-        session.run(_follow(bus, keyring, wanted))
+        wanted = Wanted(Filters(patterns, clients, types, outcomes, everything), count, settings.as_json)
+        history = None if begin is None else History(session, begin)
+        session.run(_follow(bus, keyring, wanted, history))
 
 
 def _keys(session: Session, pubkey: Path | None) -> list[VerifyKey]:
@@ -167,77 +179,60 @@ def _keys(session: Session, pubkey: Path | None) -> list[VerifyKey]:
     return keys
 
 
-class _Printer:
-    """Shows messages and counts the events among them."""
-
-    def __init__(self, sieve: Sieve, wanted: Wanted) -> None:
-        self._sieve = sieve
-        self._wanted = wanted
-        self._left = wanted.count
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def __call__(self, message: Message) -> None:
-        """Show one message. What printing raises ends it all: nobody reads any more."""
-        if self.done.done():
-            return
-        shown = self._sieve.take(message.topic, message.payload)
-        if shown is None:
-            return
-        try:
-            self._print(shown)
-        except (OSError, ValueError) as error:
-            self.done.set_exception(error)
-            return
-        if self._left is not None and isinstance(shown, Event):
-            self._left -= 1
-            if self._left == 0:
-                self.done.set_result(None)
-
-    def _print(self, shown: Event | Forged) -> None:
-        if isinstance(shown, Forged):
-            console(err=self._wanted.as_json).print(forged_line(shown))
-        elif self._wanted.as_json:
-            sys.stdout.buffer.write(shown.raw + b"\n")
-            sys.stdout.buffer.flush()
-        else:
-            console().print(event_line(shown))
-            sys.stdout.flush()
-
-
-async def _follow(bus: BusSettings, keyring: KeyRing, wanted: Wanted) -> None:
+async def _follow(bus: BusSettings, keyring: KeyRing, wanted: Wanted, history: History | None) -> None:
     """Listen until enough was seen, connecting again and again; the first connection must succeed."""
     topics = Topics(bus.topic_prefix)
-    printer = _Printer(Sieve(topics, keyring, patterns=wanted.patterns, everything=wanted.everything), wanted)
+    sieve = Sieve(topics, keyring, wanted.filters)
+    printer = Printer(sieve, history, count=wanted.count, as_json=wanted.as_json)
     pause = 0.0
     first = True
     while True:
         try:
-            reason = await _listen(bus, topics, printer, everything=wanted.everything)
-            pause, first = _FIRST_PAUSE, False
-        except BusError as error:
+            reason = await _listen(bus, topics, printer, everything=wanted.filters.everything)
+            pause, first, away = _FIRST_PAUSE, False, "broker"
+        except (BusError, Unreachable) as error:
             if first:
-                raise _failure(error) from None
-            reason = str(error)
+                raise (_failure(error) if isinstance(error, BusError) else error) from None
+            reason, away = str(error), "broker" if isinstance(error, BusError) else "daemon"
             pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
         if printer.done.done():
             printer.done.result()
             return
-        note(f"the broker is away ({reason}); trying again in {pause:g} s")
+        note(f"the {away} is away ({reason}); trying again in {pause:g} s")
         await asyncio.sleep(pause)
 
 
-async def _listen(bus: BusSettings, topics: Topics, heard: _Printer, *, everything: bool) -> str:
-    """Be connected until enough was seen or the connection is lost; return why it ended. Raises BusError."""
+async def _listen(bus: BusSettings, topics: Topics, heard: Printer, *, everything: bool) -> str:
+    """Be connected until enough was seen or the connection is lost; return why it ended. Raises BusError, Failed.
+
+    The history is read while the subscription stands already: a line that isn't in it yet comes on the bus.
+    """
+    heard.hold()
     link = await Link.connect(bus, client_id=f"secretsctl-{secrets.token_hex(8)}", on_message=heard)
     try:
         refused = await _subscribe(link, topics, everything=everything)
         without = f", without {', '.join(refused)}: the broker refuses" if refused else ""
         note(f"listening on {bus.url}, {topics.prefix}/#{without}")
-        ends: set[asyncio.Future[Any]] = {heard.done, link.closed}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await heard.catch_up()
+        while not heard.done.done() and not link.closed.done():
+            gap = asyncio.ensure_future(heard.gap.wait())
+            ends: set[asyncio.Future[Any]] = {heard.done, link.closed, gap}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            gap.cancel()
+            if heard.gap.is_set():
+                await _fill(heard)
         return link.closed.result() if link.closed.done() else "enough was seen"
     finally:
         await link.disconnect()
+
+
+async def _fill(heard: Printer) -> None:
+    """Read what is missing; where that can't be had it is shown as missing."""
+    try:
+        await heard.catch_up()
+    except Failed as failed:
+        note(f"the history can't be read: {failed.message}")
+        heard.release()
 
 
 async def _subscribe(link: Link, topics: Topics, *, everything: bool) -> list[str]:

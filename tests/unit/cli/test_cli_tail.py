@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from secretsd_bus import Chain, Event, KeyRing, SigningKey, Topics, Unchained, key_rotated
 
-from secretsd.cli.event_lines import Forged, Sieve, event_line, forged_line
+from secretsd.cli.event_lines import event_line, forged_line
+from secretsd.cli.sieve import Forged, Sieve
 from tests.support.broker import Broker
 from tests.support.waiting import PATIENCE_SECS
 from tests.unit.cli.conftest import Spawn
@@ -175,14 +176,14 @@ def test_the_sieve_follows_a_rotated_key(chain: Chain, daemon: FakeDaemon) -> No
     after = Chain(log_id="log", node="host", key=new, sequence=1)
     unheard = secret_event(after, "rotated", "one")
     topic = TOPICS.secret_event("one", "rotated")
-    assert sieve.take(topic, unheard.raw) == Forged(topic, "unknown-key", len(unheard.raw))
+    assert sieve.take(topic, unheard.raw) == [Forged(topic, "unknown-key", len(unheard.raw))]
     rotated = chain.append("audit.key_rotated", None, key_rotated(new), TIME)
-    assert isinstance(sieve.take(TOPICS.audit("audit", "key_rotated"), rotated.raw), Event)
-    assert isinstance(sieve.take(topic, unheard.raw), Event)
+    assert sieve.take(TOPICS.audit("audit", "key_rotated"), rotated.raw) == [rotated]
+    assert sieve.take(topic, unheard.raw) == [unheard]
 
 
 def test_an_empty_payload_says_nothing(chain: Chain, daemon: FakeDaemon) -> None:
-    assert Sieve(TOPICS, KeyRing([daemon.key.public])).take(TOPICS.secret_event("a", "created"), b"") is None
+    assert Sieve(TOPICS, KeyRing([daemon.key.public])).take(TOPICS.secret_event("a", "created"), b"") == []
 
 
 def test_a_line_holds_nothing_that_a_terminal_acts_on(chain: Chain) -> None:
