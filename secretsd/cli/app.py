@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -77,6 +78,15 @@ class Root(click.Group):
             raise TypeError(f"secretsd.cli.{module} holds no command {cmd_name}")
         command.short_help = line
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for a slip, say what may have been meant."""
+        if args and args[0] not in COMMANDS and args[0][:1].isalnum():
+            meant = " or ".join(get_close_matches(args[0], COMMANDS, cutoff=0.6))
+            ctx.fail(f"there is no command {args[0]!r}" + (f"; did you mean {meant}?" if meant else ""))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 — as above
         """Write the commands by section, without loading them."""
