@@ -44,6 +44,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "tail": ("tail", "Print events as they happen, each one verified."),
         "audit": ("audit", "Look after the audit log."),
         "why": ("why", "Say which line of the policy decides, offline."),
+        "policy": ("policy", "Try a policy out on what the audit log has recorded."),
         "status": ("status", "Show on one screen how the daemon is doing."),
         "health": ("health", "Ask whether the daemon can serve; for health checks."),
         "doctor": ("doctor", "Look the whole installation over; each finding comes with its fix."),

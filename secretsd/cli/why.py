@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, get_args
 
 import click
 
@@ -13,17 +12,7 @@ from secretsd.cli.output import emit_json
 from secretsd.cli.terminal import printable, styled
 from secretsd.config import load
 from secretsd.errors import SecretsdError
-from secretsd.model import Capability
-from secretsd.policy.explain import CONCERN_ALL, Explained
-
-NEEDS: Final[dict[str, Capability]] = {
-    **{capability: capability for capability in get_args(Capability)},
-    "list": "read",
-    "create": "write",
-    "update": "write",
-    "restore": "rotate",
-}
-"""What an action, called as in the audit log, needs."""
+from secretsd.policy.explain import CONCERN_ALL, NEEDS, Explained
 
 
 @click.command

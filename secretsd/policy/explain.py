@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, get_args
 
 from yaml.nodes import Node
 
@@ -16,6 +16,15 @@ from secretsd.policy.rules import Policy
 
 CONCERN_ALL: Final[frozenset[str]] = frozenset({"audit", "admin"})
 """Rights that are about no single secret: `allow` and `deny` don't matter."""
+
+NEEDS: Final[dict[str, Capability]] = {
+    **{capability: capability for capability in get_args(Capability)},
+    "list": "read",
+    "create": "write",
+    "update": "write",
+    "restore": "rotate",
+}
+"""The right that an action needs; actions are rights, or what the audit log calls them."""
 
 
 @dataclass(frozen=True)
