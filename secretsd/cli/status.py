@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Never
 
 import click
 import msgspec
 from rich.text import Text
+from secretsd_client import Response
 
-from secretsd.cli.errors import Failed
+from secretsd.cli.errors import Failed, Unreachable
 from secretsd.cli.listing import select
 from secretsd.cli.options import Settings, connection_options
 from secretsd.cli.output import Cell, duration_text, emit_json, print_fields, status_text, when
@@ -20,6 +23,9 @@ from secretsd.model import BusInfo, Health, Metadata, SecretList
 
 NEXT: Final = 5
 """How many of the next expiries are shown."""
+
+WATCH_SECS: Final = 2.0
+"""How often a watched screen is asked for."""
 
 
 @dataclass(frozen=True)
@@ -31,37 +37,88 @@ class _View:
     bus: BusInfo | None
 
 
+@dataclass(frozen=True)
+class _Screen:
+    """What is shown: the health, and with a client the rest, or why not."""
+
+    url: str
+    answer: Response
+    health: Health
+    view: _View | None
+    refused: Failed | None
+
+    def fields(self) -> list[tuple[str, Cell]]:
+        """Return names and what they are."""
+        return [("daemon", self.url), *_health(self.health), *([] if self.view is None else _details(self.view))]
+
+
 @click.command
+@click.option("--watch", is_flag=True, help="Keep the screen live until Ctrl-C.")
 @connection_options
 @click.pass_obj
-def status(settings: Settings) -> None:
+def status(settings: Settings, *, watch: bool) -> None:
     """Show on one screen how the daemon is doing; with a client also its secrets and what expires next.
 
     Fails if the daemon says that it can't serve.
     """
+    if watch and settings.as_json:
+        raise click.UsageError("--watch is for people; ask again and again with --json, or use tail --json")
     with Session.open(settings) as session:
-        answer = session.health()
-        health = decoded(answer, Health)
-        view = None
-        refused: Failed | None = None
-        if health.status == "ok":
-            try:
-                view = _view(session)
-            except Failed as failed:
-                if failed.exit_code != Failed.exit_code:
-                    raise
-                refused = failed
-        url = session.url
+        if watch:
+            _watch(session)
+        screen = _look(session)
     if settings.as_json:
-        emit_json({"url": url, "health": answer.json(), **({} if view is None else _as_json(view))})
+        view = {} if screen.view is None else _as_json(screen.view)
+        emit_json({"url": screen.url, "health": screen.answer.json(), **view})
     else:
-        print_fields([("daemon", url), *_health(health), *([] if view is None else _details(view))])
-    if health.status != "ok":
-        raise Failed(f"the daemon can't serve: {health.reason or 'it gives no reason'}")
-    if refused is not None:
+        print_fields(screen.fields())
+    if screen.health.status != "ok":
+        raise Failed(f"the daemon can't serve: {screen.health.reason or 'it gives no reason'}")
+    if screen.refused is not None:
         if settings.client is not None:
-            raise refused
+            raise screen.refused
         note("name a client (--client, or JARVIS_CLIENT_ID) to see its secrets")
+
+
+def _look(session: Session, before: _View | None = None) -> _Screen:
+    """Return what there is to see. Secrets are listed, which leaves a line in the log, only when the vault changed."""
+    answer = session.health()
+    health = decoded(answer, Health)
+    view, refused = before, None
+    if health.status == "ok" and (before is None or session.position() != before.position):
+        try:
+            view = _view(session)
+        except Failed as failed:
+            if failed.exit_code != Failed.exit_code:
+                raise
+            view, refused = None, failed
+    return _Screen(session.url, answer, health, view, refused)
+
+
+def _watch(session: Session) -> Never:
+    """Show the screen anew again and again, until interrupted; a daemon that is away is waited for."""
+    view: _View | None = None
+    listed = True
+    while True:
+        try:
+            screen = _look(session, view) if listed else _without_client(session)
+            view, listed = screen.view, listed and screen.refused is None
+            _redraw(screen.fields())
+        except Unreachable as away:
+            _redraw([("daemon", session.url), ("status", Text(f"doesn't answer: {away.message}", style="red"))])
+        session.run(asyncio.sleep(WATCH_SECS))
+
+
+def _without_client(session: Session) -> _Screen:
+    """Return the health alone: who was refused once would be refused again, each time with a line in the audit log."""
+    answer = session.health()
+    return _Screen(session.url, answer, decoded(answer, Health), None, None)
+
+
+def _redraw(fields: list[tuple[str, Cell]]) -> None:
+    click.clear()  # does nothing where standard output is no terminal
+    print_fields(fields)
+    sys.stdout.flush()
 
 
 def _view(session: Session) -> _View:
