@@ -48,7 +48,7 @@ def most_connections() -> int:
 class Connection(RequestHandler):
     """One connection; its peer is looked up once, when it is accepted."""
 
-    __slots__ = ("app", "own_socket", "peer", "trust", "writing_since")
+    __slots__ = ("app", "half_closed", "own_socket", "peer", "trust", "writing_since")
 
     def __init__(
         self, manager: Connections, app: App, trust: Trust, own_socket: Path | None = None, **kwargs: Any
@@ -58,6 +58,7 @@ class Connection(RequestHandler):
         self.trust = trust
         self.own_socket = own_socket
         self.peer = NOBODY
+        self.half_closed = False
         self.writing_since: float | None = None
 
     @property
@@ -76,8 +77,31 @@ class Connection(RequestHandler):
         self.peer = peer if self.own_socket is None else replace(peer, own_socket=self.own_socket)
         super().connection_made(transport)
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp's own says None only
+        """Go on until all that was asked is answered; True keeps our half of the connection open.
+
+        A peer that closes its half after its request (`nc -N`, socat) still reads (RFC 9293, 3.6). With nothing left
+        to answer the connection ends; over TLS it always does, there is no half-closing in asyncio.
+        """
+        if self.idle and not self._messages:
+            return None
+        if self.transport is None or self.transport.get_extra_info("ssl_object") is not None:
+            return None
+        self.half_closed = True
+        if self._current_request is not None:
+            self.begin(self._current_request)
+        return True
+
+    def begin(self, request: web.BaseRequest) -> None:
+        """Let nobody wait for the rest of a body that can't come any more."""
+        if self.half_closed and not request.content.is_eof():
+            request.content.set_exception(ConnectionResetError("the peer closed its half within the body"))
+            request.content.feed_eof()
+
     async def finish_response(self, request: Any, resp: Any, start_time: float | None) -> tuple[Any, bool]:
         """Send an answer, noting since when, for `Connections.drop_slow`."""
+        if self.half_closed and not self._messages:
+            self.close()
         self.writing_since = self._loop.time()
         try:
             return await super().finish_response(request, resp, start_time)
@@ -106,8 +130,10 @@ class Connections(web.Server):
     def __init__(self, app: App, *, most: int) -> None:
         async def handler(request: web.BaseRequest) -> Any:
             protocol = request.protocol
-            peer = protocol.peer if isinstance(protocol, Connection) else NOBODY
-            return await app.answer(request, peer)
+            if not isinstance(protocol, Connection):
+                return await app.answer(request, NOBODY)
+            protocol.begin(request)
+            return await app.answer(request, protocol.peer)
 
         super().__init__(handler)
         self._app = app

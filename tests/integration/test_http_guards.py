@@ -305,3 +305,15 @@ def test_long_paths_and_headers_do_not_hurt(daemon: Daemon, api: Api) -> None:
 def test_what_is_no_http_is_answered_or_closed(daemon: Daemon, api: Api) -> None:
     raw_exchange(daemon.port, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
     assert api.get("/healthz").status == 200
+
+
+def test_a_peer_that_closes_its_half_gets_the_answers_to_all_it_asked(daemon: Daemon) -> None:
+    ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert raw_exchange(daemon.port, ask * 3, half_close=True).count(b"HTTP/1.1 200 OK\r\n") == 3
+
+
+def test_a_peer_that_closes_its_half_within_a_body_is_told_so(daemon: Daemon) -> None:
+    head = b"POST /secret HTTP/1.1\r\nHost: localhost\r\nX-Jarvis-Client: admin\r\nContent-Type: application/json\r\n"
+    answer = raw_exchange(daemon.port, head + b"Content-Length: 500\r\n\r\n{", half_close=True)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"X-Request-Id: " in answer

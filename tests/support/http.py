@@ -205,13 +205,16 @@ def unix(path: Path, **identity: Any) -> Api:
     return Api(lambda: UnixConnection(path), **identity)
 
 
-def raw_exchange(port: int, request: bytes) -> bytes:
+def raw_exchange(port: int, request: bytes, *, half_close: bool = False) -> bytes:
     """Send bytes that no HTTP library would and return all that comes back until the daemon closes.
 
-    The request asks for that itself (`Connection: close`) unless it is one that is refused with a close.
+    The request asks for that itself (`Connection: close`) unless it is one that is refused with a close, or
+    `half_close` says that nothing more will come, as `nc -N` and socat do.
     """
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECS) as connection:
         connection.sendall(request)
+        if half_close:
+            connection.shutdown(socket.SHUT_WR)
         received = bytearray()
         while chunk := connection.recv(65536):
             received += chunk
