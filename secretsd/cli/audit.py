@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +16,7 @@ from secretsd.cli.errors import Failed
 from secretsd.cli.options import DEFAULT_CONFIG, Settings, json_option
 from secretsd.cli.output import counter, emit_json
 from secretsd.cli.prune import prune
-from secretsd.cli.terminal import printable, styled
+from secretsd.cli.terminal import styled
 from secretsd.config import load
 from secretsd.errors import SecretsdError
 
@@ -22,6 +24,7 @@ _BROKEN_HINT: Final = (
     "from this line on nothing that the log says is proven; keep all of its files as they are, and compare with a "
     "copy or with what the bus has heard"
 )
+_UNFINISHED: Final = "unfinished: it was cut off, or a crash came in between; a daemon that starts sets it aside"
 
 
 @click.group
@@ -54,12 +57,12 @@ def verify(settings: Settings, files: tuple[Path, ...], pubkey: Path | None, con
     """Verify chain and signatures of the audit log, rotated and compressed files too.
 
     Without FILE: the log that the configuration names, with its rotated files. The first bad line is named, and the
-    exit status is 1.
+    exit status is 1; a last line without its end is one.
     """
     paths = list(files) or _configured(config)
     try:
         with counter("verifying") as count:
-            report = verify_files(paths, None if pubkey is None else pem_key(pubkey), count)
+            report = _verified(paths, None if pubkey is None else pem_key(pubkey), count)
     except ChainBroken as broken:
         if settings.as_json:
             emit_json({"ok": False, "file": str(broken.path), "line": broken.line_number, "reason": broken.reason})
@@ -78,7 +81,6 @@ audit.add_command(prune)
 
 
 def _as_json(report: Report) -> dict[str, object]:
-    torn = None if report.torn is None else {"file": str(report.torn[0]), "line": report.torn[1]}
     return {
         "ok": True,
         "files": [str(path) for path in report.files],
@@ -87,7 +89,6 @@ def _as_json(report: Report) -> dict[str, object]:
         "last": report.last,
         "head": report.head,
         "starts_at_genesis": report.starts_at_genesis,
-        "torn": torn,
         "pruned": None if report.pruned is None else {"last": report.pruned.last, "head": report.pruned.head},
     }
 
@@ -106,11 +107,26 @@ def _show(report: Report) -> None:
         )
     elif not report.starts_at_genesis:
         click.echo(f"lines before {report.first} are not in these files; the first that is vouches for their hash")
-    if report.torn is not None:
-        path, line = report.torn
-        click.echo(
-            printable(f"{path}, line {line}: unfinished, as after a crash; the daemon sets it aside when it starts")
-        )
+
+
+def _verified(paths: Sequence[Path], trusted: VerifyKey | None, progress: Callable[[int], None] | None) -> Report:
+    """Verify the files (`verify_files`). Raises ChainBroken for a last line without its end, too."""
+    report = verify_files(paths, trusted, progress)
+    if report.torn is not None and _is_unfinished(report.torn[0]):
+        raise ChainBroken(*report.torn, _UNFINISHED)
+    return report
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Tell whether the file still has no newline at its end; a running daemon may have been writing a moment ago."""
+    if path.suffix == ".gz":
+        return True
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b"\n"
+    except FileNotFoundError:
+        return False  # rotated meanwhile
 
 
 def _configured(config: Path) -> list[Path]:

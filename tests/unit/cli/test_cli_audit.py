@@ -62,6 +62,16 @@ def test_the_first_bad_line_is_named(ctl: Ctl, config: Path, log: Path) -> None:
     assert (answer["ok"], answer["file"], answer["line"]) == (False, str(rotated), 1)
 
 
+@pytest.mark.parametrize(("left", "line"), [(slice(-1), 2), (slice(9), 1)])
+def test_a_last_line_that_was_cut_off_is_a_bad_line(ctl: Ctl, config: Path, log: Path, left: slice, line: int) -> None:
+    log.write_bytes(log.read_bytes()[left])
+    result = ctl("audit", "verify", "--config", str(config))
+    assert result.exit_code == 1
+    assert f"{log}, line {line}: unfinished" in result.stderr
+    answer = json.loads(ctl("audit", "verify", "--config", str(config), "--json").stdout)
+    assert (answer["ok"], answer["file"], answer["line"]) == (False, str(log), line)
+
+
 def test_a_missing_file_is_a_gap(ctl: Ctl, config: Path, log: Path) -> None:
     log.with_name("audit.jsonl.1").unlink()
     assert ctl("audit", "verify", "--config", str(config)).exit_code == 1
