@@ -52,15 +52,16 @@ async def tryout(teller: Teller, place: Place) -> None:
             raise next((e for e in group.exceptions if isinstance(e, TryoutError)), group) from None
 
 
-async def _until_told(teller: Teller, place: Place) -> None:
+async def until_told(teller: Teller, place: Place) -> None:
+    """Run the try-out until SIGINT, SIGTERM or the make that started it says to end; then end it in order."""
     task = asyncio.create_task(tryout(teller, place))
 
     def stop() -> None:
-        # Once: a second Ctrl-C must not cut short the orderly end.
+        # Once: a second Ctrl-C, or make's, which Ctrl-C reaches too, must not cut short the orderly end.
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
-        if task.cancel():
+        if not task.cancelling() and task.cancel():
             teller.line("Ending …", "dim")
 
     loop = asyncio.get_running_loop()
@@ -82,7 +83,7 @@ def main() -> int:
     teller = Teller()
     try:
         with held(Path(os.environ.get("RUN_DIR") or FOLDER)) as place:
-            asyncio.run(_until_told(teller, place))
+            asyncio.run(until_told(teller, place))
     except TryoutError as error:
         teller.error(str(error))
         return 1
