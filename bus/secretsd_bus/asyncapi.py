@@ -52,6 +52,7 @@ _COPY: Final = {
     "payload": {"type": "object"},
 }
 _NAME: Final = {"description": "A secret's name"}
+_DEVICE: Final = {"description": "The id of the daemon's device in Home Assistant, made from prefix and node"}
 _NODE: Final = {"description": "The daemon's node, `[bus] node` in config.toml"}
 
 
@@ -94,8 +95,8 @@ def _channels(topics: Topics) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "checkpoint", _channel(topics.checkpoint("{node}"), "audit.checkpoint", node=_NODE)
     yield "status", _channel(topics.status("{node}"), "daemon.status", node=_NODE)
     yield "keys", _channel(topics.keys("{node}"), "key-set", node=_NODE)
-    yield "overview", _channel(topics.homeassistant("{node}", "overview"), "overview", node=_NODE)
-    yield "copies", _channel(topics.homeassistant("{node}", "event"), "copy", node=_NODE)
+    yield "overview", _channel("homeassistant/secretsd/{device}/overview", "overview", device=_DEVICE)
+    yield "copies", _channel("homeassistant/secretsd/{device}/event", "copy", device=_DEVICE)
 
 
 def _channel(address: str, message: str, **parameters: Any) -> dict[str, Any]:

@@ -55,10 +55,6 @@ class Topics:
         """Return the topic of a daemon's key set, which nobody trusts."""
         return f"{self.prefix}/keys/{node}"
 
-    def homeassistant(self, node: str, what: str) -> str:
-        """Return a topic that Home Assistant's entities read; nobody else does, and no message counts there."""
-        return f"{self.prefix}/homeassistant/{node}/{what}"
-
     def of(self, event: Event) -> frozenset[str]:
         """Return the topics on which `event` counts, worked out from its own content; maybe none."""
         name = event.data.get("name")

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from secretsd.outbox.homeassistant.ids import device_id
 from tests.home_assistant.home import Home
 from tests.home_assistant.runs import DEVICE, FOLLOWING, Runs, automation
 from tests.support.broker import Broker
-from tests.support.daemon import Daemon
+from tests.support.daemon import NODE, Daemon
 from tests.support.waiting import eventually
 
 BURST = 50
@@ -70,7 +71,7 @@ def test_fifty_refused_requests_in_a_burst_of_single_events_are_fifty_runs(
         {"type": "jarvis.secretsd.access.denied", "id": f"another-{number}", "time": "", "data": data}
         for number in range(1, BURST + 1)
     ]
-    published(broker, f"{daemon.prefix}/homeassistant/testnode/event", events)
+    published(broker, f"homeassistant/secretsd/{device_id(daemon.prefix, NODE)}/event", events)
     runs.wait("access_denied", [event["id"] for event in events])
 
 

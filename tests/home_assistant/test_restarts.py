@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from secretsd.outbox.homeassistant.ids import device_id
 from tests.home_assistant.home import Home
 from tests.home_assistant.runs import DEVICE, FOLLOWING, Runs
 from tests.home_assistant.test_blueprints import ids, published
 from tests.support.broker import Broker
-from tests.support.daemon import Daemon
+from tests.support.daemon import NODE, Daemon
 from tests.support.waiting import always, eventually
 
 BLUEPRINTS = ("access_denied", "secret_expiring", "secret_rotated", "daemon_offline")
@@ -108,7 +109,7 @@ def test_an_event_that_is_delivered_again_runs_nothing(home: Home, broker: Broke
         {"type": "jarvis.secretsd.secret.rotated", "id": f"a-log-{number}", "time": "", "data": data}
         for number in (1, 2, 3, 2, 3, 3, 4)
     ]
-    published(broker, f"{daemon.prefix}/homeassistant/testnode/event", events)
+    published(broker, f"homeassistant/secretsd/{device_id(daemon.prefix, NODE)}/event", events)
     runs.wait("secret_rotated", [f"a-log-{number}" for number in (1, 2, 3, 4)])
 
 
@@ -117,7 +118,7 @@ def test_an_event_that_came_before_a_restart_of_home_assistant_runs_nothing_afte
 ) -> None:
     data = {"name": "turning", "version": 9, "client": "admin", "reason": None, "urgent": False}
     event = {"type": "jarvis.secretsd.secret.rotated", "id": "b-log-7", "time": "", "data": data}
-    topic = f"{daemon.prefix}/homeassistant/testnode/event"
+    topic = f"homeassistant/secretsd/{device_id(daemon.prefix, NODE)}/event"
     published(broker, topic, [event])
     runs.wait("secret_rotated", ["b-log-7"])
     home.restart()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from secretsd.outbox.homeassistant.ids import device_id
 from tests.support.broker import CONFIGURATION, Broker
 from tests.support.daemon import NODE, Daemon
 from tests.support.waiting import always, eventually
@@ -38,7 +39,7 @@ def test_home_assistants_user_hears_discovery_overview_and_events(broker: Broker
         with daemon.tap(username="homeassistant", password_file=file, filters=filters) as home:
             home.wait(lambda heard: "/status_a-_b/config" in heard.topic and heard.payload, "the secret's status")
             daemon.api.as_("backend").get("/secret/a.b")
-            event = home.wait_topic(f"{daemon.prefix}/homeassistant/{NODE}/event")
+            event = home.wait_topic(f"homeassistant/secretsd/{device_id(daemon.prefix, NODE)}/event")
             assert event.payload in daemon.audit_path.read_bytes().splitlines()
             assert not event.retain
             home.wait(

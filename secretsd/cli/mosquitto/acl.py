@@ -90,7 +90,6 @@ def _of_homeassistant(config: Config, topics: Topics) -> tuple[str, ...]:
         f"read {discovery}/#",
         f"write {discovery}/status",
         *(f"read {topic}" for topic in _for_everybody(topics)),
-        f"read {prefix}/homeassistant/#",
         f"read {prefix}/secret/+/+",
         f"read {prefix}/audit/access/+",
     )

@@ -73,12 +73,12 @@ class Discovery:
     @property
     def overview_topic(self) -> str:
         """Where the overview stands, retained."""
-        return Topics(self.bus.topic_prefix).homeassistant(self.bus.node, "overview")
+        return f"{self.settings.discovery_prefix}/secretsd/{self.device}/overview"
 
     @property
     def event_topic(self) -> str:
         """Where the events for the event entity are published."""
-        return Topics(self.bus.topic_prefix).homeassistant(self.bus.node, "event")
+        return f"{self.settings.discovery_prefix}/secretsd/{self.device}/event"
 
     def fixed(self) -> Iterator[tuple[str, bytes]]:
         """Yield topic and payload of the device's own entities."""

@@ -67,7 +67,7 @@ def test_who_may_audit_may_read_the_audits_topics(config: Config) -> None:
 def test_home_assistant_reads_its_discovery_and_says_only_that_it_is_there(config: Config) -> None:
     rights = found(config, "allow: [a]", homeassistant="home")["home"]
     assert [right for right in rights if right.startswith("write")] == ["write ha/status"]
-    assert {"read ha/#", "read p/secret/+/+", "read p/homeassistant/#", "read p/audit/access/+"} <= set(rights)
+    assert {"read ha/#", "read p/secret/+/+", "read p/audit/access/+"} <= set(rights)
 
 
 def test_a_client_that_is_home_assistant_too_is_one_user(config: Config) -> None:
