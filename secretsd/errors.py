@@ -133,6 +133,7 @@ PROBLEM_STATUS: Mapping[str, int] = {
     "method-not-allowed": 405,
     "exists": 409,
     "behind": 409,
+    "passphrase-pending": 409,
     "history-gone": 410,
     "precondition-failed": 412,
     "too-large": 413,

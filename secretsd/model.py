@@ -35,7 +35,7 @@ SecretType = Literal["jwt_signing_key", "password", "api_key", "encryption_key",
 Rotation = Literal["auto", "manual"]
 Status = Literal["active", "expiring", "expired"]
 Encoding = Literal["utf-8", "base64"]
-Capability = Literal["read", "write", "rotate", "delete", "audit"]
+Capability = Literal["read", "write", "rotate", "delete", "audit", "admin"]
 AuthKind = Literal["header", "token", "uid", "tls", "socket"]
 
 SecretName = Annotated[str, Meta(pattern=NAME_PATTERN, description="A secret's name")]
@@ -224,6 +224,29 @@ class Rotated(Frozen, frozen=True, kw_only=True):
     """The answer to `POST /rotate`."""
 
     rotated: list[Metadata]
+
+
+KeyKind = Literal["data", "signing", "master", "passphrase"]
+
+
+class RotateKeyRequest(Request, frozen=True, kw_only=True):
+    """The body of `POST /keys/rotate`; `passphrase` is the new one, for `"key": "passphrase"` alone."""
+
+    key: KeyKind
+    passphrase: Annotated[str, Meta(min_length=1, max_length=4096)] | UnsetType = UNSET
+    reason: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+
+
+class KeyRotated(Frozen, frozen=True, kw_only=True):
+    """The answer to `POST /keys/rotate`: what holds now.
+
+    `passphrase_pending`: the old passphrase opens master.key too, until the daemon is given the new one.
+    """
+
+    key: KeyKind
+    generation: int
+    signing_keyid: str
+    passphrase_pending: bool
 
 
 class RestoreRequest(Request, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from secretsd_bus.keys import KeyRing, SigningKey, VerifyKey, b64url_decode, b64
 from secretsd_bus.link import Link, Message, Will
 from secretsd_bus.settings import BusSettings
 from secretsd_bus.topics import SECRET_VERBS, Topics
-from secretsd_bus.verify import Verifier, verify_line
+from secretsd_bus.verify import Verifier, follow_published, verify_line
 
 __all__ = [
     "PREFIX",
@@ -44,6 +44,7 @@ __all__ = [
     "b64url_decode",
     "b64url_encode",
     "canonical",
+    "follow_published",
     "key_rotated",
     "line_hash",
     "parse_time",

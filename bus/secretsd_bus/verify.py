@@ -7,6 +7,7 @@ signature and the topic by itself; so a mistake of the writer can't hide behind 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import rfc8785
@@ -14,7 +15,7 @@ import rfc8785
 from secretsd_bus._strict import parse
 from secretsd_bus.errors import Refused
 from secretsd_bus.events import Event, parse_time
-from secretsd_bus.keys import KeyRing, b64url_decode
+from secretsd_bus.keys import KeyRing, VerifyKey, b64url_decode
 from secretsd_bus.topics import Topics
 
 _TYPE: Final = re.compile(r"jarvis\.secretsd\.([a-z][a-z_]*\.[a-z][a-z_]*)", re.ASCII)
@@ -62,6 +63,32 @@ def verify_line(raw: bytes, keyring: KeyRing) -> Event:
     if not good:
         raise Refused("bad-signature", "the signature is not the key's over this content")
     return event
+
+
+def follow_published(key: VerifyKey, jwks: Iterable[Mapping[str, Any]]) -> tuple[VerifyKey, int]:
+    """Return the key that `key` was rotated to, however often, and the sequence of the last rotation.
+
+    `jwks` is what `GET /keys` and the topic `keys` have: nobody vouches for it, so each step counts only by its line
+    (`rotated`), signed by the key of the step before and agreed to by the next. Where nothing leads on from `key` it is
+    returned itself, with -1.
+    """
+    lines = [jwk.get("rotated") for jwk in jwks if isinstance(jwk, Mapping)]
+    left = [line.encode("utf-8", "replace") for line in lines if isinstance(line, str)]
+    sequence, found = -1, True
+    while found:
+        found = False
+        signed = f'"keyid":"{key.keyid}"'.encode()
+        for line in (one for one in left if signed in one):
+            ring = KeyRing([key])
+            try:
+                event = verify_line(line, ring)
+            except Refused:
+                continue
+            new = ring.follow(event)
+            if new is not None and event.sequence is not None and event.sequence > sequence:
+                key, sequence, found = new, event.sequence, True
+                break
+    return key, sequence
 
 
 def _is_plain(value: object) -> bool:

@@ -19,6 +19,7 @@ from secretsd.model import (
     CreateSecret,
     CreateSecrets,
     Encoding,
+    KeyKind,
     Request,
     RotateRequest,
     Rotation,
@@ -42,6 +43,7 @@ _SAFE: Final = re.compile(
 _PATH: Final = re.compile(r" - at (?:`(key)` in )?`\$([a-z_.\[\]0-9]*)`\Z")
 _CHOICES: Final = {
     "type": get_args(SecretType),
+    "key": get_args(KeyKind),
     "rotation": get_args(Rotation),
     "encoding": get_args(Encoding),
 }

@@ -14,10 +14,12 @@ from secretsd.model import (
     CreateSecret,
     CreateSecrets,
     Health,
+    KeyRotated,
     Metadata,
     PutSecret,
     RestoreRequest,
     Rotated,
+    RotateKeyRequest,
     RotateRequest,
     SecretList,
 )
@@ -98,6 +100,11 @@ class Service(Protocol):
 
     async def delete(self, caller: Caller, name: str, *, idempotency_key: str | None) -> Answered[None]:
         """Leave a tombstone."""
+
+    async def rotate_key(
+        self, caller: Caller, body: RotateKeyRequest, *, idempotency_key: str | None
+    ) -> Answered[KeyRotated]:
+        """Make a new key of the daemon's own, or another passphrase."""
 
     async def audit_lines(
         self, caller: Caller, *, after: int | None, since_ms: int | None, limit: int

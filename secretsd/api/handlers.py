@@ -10,7 +10,15 @@ from secretsd.api.contract import Service
 from secretsd.api.incoming import Incoming
 from secretsd.api.streamed import StreamedAnswer
 from secretsd.auth import Caller
-from secretsd.model import CreateSecret, CreateSecrets, Metadata, PutSecret, RestoreRequest, RotateRequest
+from secretsd.model import (
+    CreateSecret,
+    CreateSecrets,
+    Metadata,
+    PutSecret,
+    RestoreRequest,
+    RotateKeyRequest,
+    RotateRequest,
+)
 
 NDJSON = "application/x-ndjson"
 
@@ -114,6 +122,15 @@ async def rotate(service: Service, caller: Caller, incoming: Incoming) -> Answer
     key = queries.idempotency_key(incoming)
     body = await bodies.read(incoming, RotateRequest)
     answered = await service.rotate(caller, body, idempotency_key=key)
+    return Answer.of(answered.value, position=answered.position)
+
+
+async def rotate_key(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """POST /keys/rotate."""
+    queries.parameters(incoming)
+    key = queries.idempotency_key(incoming)
+    body = await bodies.read(incoming, RotateKeyRequest)
+    answered = await service.rotate_key(caller, body, idempotency_key=key)
     return Answer.of(answered.value, position=answered.position)
 
 

@@ -26,6 +26,7 @@ TITLES: Final = {
     "method-not-allowed": "The method doesn't fit the path",
     "exists": "The secret exists",
     "behind": "The vault is behind",
+    "passphrase-pending": "A changed passphrase was not used yet",
     "history-gone": "That far back isn't known",
     "precondition-failed": "The current version is another",
     "too-large": "The body is too large",

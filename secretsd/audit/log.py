@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
-from secretsd_bus import Chain, Event, rfc3339
+from secretsd_bus import Chain, Event, SigningKey, rfc3339
 
+from secretsd.audit.eventkeys import KEY_ROTATED
 from secretsd.audit.linefile import LineFile
 from secretsd.audit.worker import Worker
 from secretsd.clock import Clock
@@ -65,6 +66,8 @@ class AuditLog:
         self._untold: list[Event] = []
         self._kept: list[Event] = []
         """Events of a failed batch that have their place in the chain all the same (AuditWriteError.kept)."""
+        self.successor: SigningKey | None = None
+        """The key that signs from the line on that introduces it (`audit.key_rotated`)."""
         self.failure: str | None = None
         self.on_durable: Callable[[Sequence[Event]], None] = lambda _: None
 
@@ -181,12 +184,15 @@ class AuditLog:
 
     async def _sign(self, waiting: _Waiting) -> list[Event] | None:
         """Return the entries as events in the chain; None when one can't be worded, which only its caller learns."""
-        before = self._chain.copy() if len(waiting.entries) > 1 else self._chain
+        alone = len(waiting.entries) == 1 and waiting.entries[0].type != KEY_ROTATED
+        before = self._chain if alone else self._chain.copy()
         now = rfc3339(self._clock.now_ms())
         events: list[Event] = []
         try:
             for entry in waiting.entries:
                 events.append(self._chain.append(entry.type, entry.subject, entry.data, now))
+                if entry.type == KEY_ROTATED:
+                    self._hand_over(entry)
                 self._signed += 1
                 if self._signed % SIGNED_IN_A_ROW == 0:
                     await asyncio.sleep(0)
@@ -196,3 +202,9 @@ class AuditLog:
                 waiting.done.set_exception(error)
             return None
         return events
+
+    def _hand_over(self, entry: Entry) -> None:
+        """Let the key sign that the line before introduced. Raises ValueError where it isn't at hand."""
+        if self.successor is None or entry.data["jwk"]["kid"] != self.successor.keyid:
+            raise ValueError("the key that is introduced is not the one that was made for it")
+        self._chain.key = self.successor

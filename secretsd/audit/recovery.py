@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,8 @@ WITH_GENERATION: Final = (
     "jarvis.secretsd.secret.deleted",
     "jarvis.secretsd.policy.reloaded",
     "jarvis.secretsd.daemon.started",
+    "jarvis.secretsd.vault.key_rotated",
+    "jarvis.secretsd.audit.key_rotated",
 )
 """The types whose `data` names the vault's epoch and generation."""
 
@@ -73,8 +76,19 @@ def _set_aside(file: Path) -> Path | None:
     return torn
 
 
-def reach(path: Path, *, log_id: str, sequence: int, head: str, key: VerifyKey) -> Reach:
+def newest_line(path: Path) -> bytes | None:
+    """Return the log's newest line, wherever it is, None where there is none. Raises VaultError for a damaged file."""
+    newest = _newest_line(path)
+    return None if newest is None else newest[1]
+
+
+def reach(
+    path: Path, *, log_id: str, sequence: int, head: str, key: VerifyKey, also: Sequence[VerifyKey] = ()
+) -> Reach:
     """Return how far the log in `path` and its rotated files reaches, given the vault's mark.
+
+    `key` is the one in force; `also` are those of the past, which signed earlier lines. That no old key signs after
+    its time is the chain's doing: the newest line vouches for all before it.
 
     Raises VaultError when it ends before the mark, isn't the log of the mark, or was broken after it.
     """
@@ -88,10 +102,11 @@ def reach(path: Path, *, log_id: str, sequence: int, head: str, key: VerifyKey) 
             f"{sequence - ends} more. Put the missing files back; if they are lost, run "
             "`secretsctl vault accept-rollback`"
         )
-    _check_newest(path, newest[1], log_id, key)
+    ring = KeyRing([key, *also])
+    _check_newest(path, newest[1], log_id, ring)
     oldest = LogReader(path).first_sequence() or 1
     gone = (sequence + 1, oldest - 1) if oldest > sequence + 1 else None
-    since_mark = _lines_since(path, sequence, head, newest[0].number, KeyRing([key]), gone)
+    since_mark = _lines_since(path, sequence, head, newest[0].number, ring, gone)
     return Reach(newest[0].number, line_hash(newest[1]), newest[0].time, since_mark, gone)
 
 
@@ -105,30 +120,34 @@ class End:
     epochs: tuple[str, ...]
 
 
-def end_of_log(path: Path, key: VerifyKey) -> End | None:
-    """Return the log's end, None where there is no line. Raises VaultError when `key` didn't sign its last line."""
+def end_of_log(path: Path, key: VerifyKey, also: Sequence[VerifyKey] = ()) -> End | None:
+    """Return the log's end, None where there is no line. Raises VaultError when none of the keys signed its last line.
+
+    `key` is the one in force, `also` are those of the past.
+    """
+    ring = KeyRing([key, *also])
     newest = _newest_line(path)
     if newest is None:
         return None
     place, line = newest
-    log_id = _verified(path, line, key).id.rpartition("-")[0]
+    log_id = _verified(path, line, ring).id.rpartition("-")[0]
     epochs: dict[str, None] = {}
     for found, raw in LogReader(path).lines(0):
         if found.type in WITH_GENERATION:
             with contextlib.suppress(Refused):
-                epochs[str(verify_line(raw, KeyRing([key])).data.get("epoch"))] = None
+                epochs[str(verify_line(raw, ring).data.get("epoch"))] = None
     return End(log_id, place.number, line_hash(line), tuple(epochs))
 
 
-def _check_newest(path: Path, line: bytes, log_id: str, key: VerifyKey) -> None:
-    event = _verified(path, line, key)
+def _check_newest(path: Path, line: bytes, log_id: str, ring: KeyRing) -> None:
+    event = _verified(path, line, ring)
     if event.id.rpartition("-")[0] != log_id:
         raise VaultError(f"{path} is the log of another vault: put the log back that belongs to this one")
 
 
-def _verified(path: Path, line: bytes, key: VerifyKey) -> Event:
+def _verified(path: Path, line: bytes, ring: KeyRing) -> Event:
     try:
-        return verify_line(line, KeyRing([key]))
+        return verify_line(line, ring)
     except Refused as error:
         raise VaultError(
             f"the newest line of {path} fails verification ({error.slug}): it was edited, or audit.sign.key is not the "

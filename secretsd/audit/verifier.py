@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import msgspec
 from secretsd_bus import ZERO_HASH, Event, KeyRing, Refused, VerifyKey, b64url_encode, verify_line
 
 from secretsd.audit import pruned
+from secretsd.audit.eventkeys import keys_in
 from secretsd.audit.logfiles import find_files
 from secretsd.audit.pruned import Found, Pruned
 from secretsd.audit.signed import NotSigned
@@ -28,7 +28,6 @@ LINE_MOST: Final = 1_048_576
 
 PROGRESS_LINES: Final = 1000
 _DIGEST_BYTES: Final = 32
-_PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
 
 class ChainBroken(SecretsdError):
@@ -261,7 +260,7 @@ def _record_beside(path: Path, ring: KeyRing) -> Found | None:
 def _keys_beside(path: Path) -> list[VerifyKey]:
     file = path.with_name("audit.sign.pub")
     try:
-        return [VerifyKey.from_pem(pem) for pem in _PEM.findall(file.read_bytes()) or [b""]]
+        return keys_in(file.read_bytes()) or [VerifyKey.from_pem(b"")]
     except (OSError, ValueError) as error:
         raise KeyFileError(
             f"no key to verify with: {file}: {error.strerror if isinstance(error, OSError) else error}; "

@@ -54,6 +54,8 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "broker": ("broker", "Set the MQTT broker up."),
         "vault": ("vault", "Look after the vault's files."),
         "backup": ("backup", "Back vault and audit log up while the daemon serves; restore them."),
+        "key": ("keys", "Rotate the daemon's own keys while it serves."),
+        "recovery": ("recovery", "Keep the master key safe elsewhere, and bring it back."),
         "completion": ("completion", "Print the shell's completion script."),
     },
 }

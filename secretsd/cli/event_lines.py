@@ -25,6 +25,7 @@ _STYLE: Final = {
     "access.failed": "bold red",
     "audit.gap": "bold yellow",
     "audit.key_rotated": "bold magenta",
+    "vault.key_rotated": "bold magenta",
     "policy.rejected": "red",
 }
 
@@ -67,6 +68,7 @@ def _details(event: Event) -> list[str]:
     if event.type.startswith("access.") and _is_number(data.get("count")) and data["count"] > 1:
         said.append(f"{data['count']} times")
     for member, form in (
+        ("key", "{} key"),
         ("client", "by {}"),
         ("auth", "({})"),
         ("action", "{}"),

@@ -26,7 +26,7 @@ from secretsd.policy import load as load_policy
 from secretsd.policy.names import is_pattern
 
 ADMIN: Final = "admin"
-_ALL_RIGHTS: Final = ("read", "write", "rotate", "delete", "audit")
+_ALL_RIGHTS: Final = ("read", "write", "rotate", "delete", "audit", "admin")
 _TOKEN_BYTES: Final = 32
 
 
@@ -153,7 +153,7 @@ def _targets(setup: Setup) -> list[Path]:
         setup.config,
         setup.policy,
         *(state / "secrets" / name for name in ("master.key", "vault.json")),
-        *(state / "audit" / name for name in ("audit.jsonl", "audit.sign.key", "audit.sign.pub")),
+        *(state / "audit" / name for name in ("audit.jsonl", "audit.sign.key", "audit.sign.pub", "audit.keys.json")),
     ]
 
 

@@ -8,12 +8,23 @@ wasn't seen before and is older than what the audit topics have reached is a rep
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from secretsd_bus import Event, KeyRing, Refused, Topics, Verifier, line_hash, verify_line
+from secretsd_bus import (
+    Event,
+    KeyRing,
+    Refused,
+    Topics,
+    Verifier,
+    VerifyKey,
+    follow_published,
+    line_hash,
+    verify_line,
+)
 
 REMEMBERED: Final = 20_000
 """How many ids are kept to know a redelivery by: each event of a secret comes on two topics."""
@@ -70,9 +81,11 @@ class Filters:
 class Sieve:
     """Lets verified events through once each. Follows the daemon's key when it is rotated."""
 
-    def __init__(self, topics: Topics, keyring: KeyRing, filters: Filters | None = None) -> None:
-        self._keyring = keyring
-        self._verifier = Verifier(topics, keyring)
+    def __init__(self, topics: Topics, keys: Sequence[VerifyKey], filters: Filters | None = None) -> None:
+        self._keyring = KeyRing(keys)
+        self._newest_key = keys[-1]
+        self._verifier = Verifier(topics, self._keyring)
+        self._key_sets = f"{topics.prefix}/keys/"
         self._audit = f"{topics.prefix}/audit/"
         self._filters = filters or Filters()
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -92,6 +105,9 @@ class Sieve:
         """
         if not payload:
             return []  # a retained message was taken away: it says nothing that could be believed
+        if topic.startswith(self._key_sets):
+            self._follow_published(payload)
+            return []
         try:
             event = self._verifier.verify(topic, payload)
         except Refused as refused:
@@ -143,9 +159,19 @@ class Sieve:
         self._seen[event.id] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        if event.type == "audit.key_rotated" and (new := self._keyring.follow(event)) is not None:
-            self._keyring.add(new)
+        if event.type == "audit.key_rotated" and event.keyid == self._newest_key.keyid:
+            # A key that was itself rotated names no successor any more.
+            self._newest_key = self._keyring.follow(event) or self._newest_key
         return True
+
+    def _follow_published(self, payload: bytes) -> None:
+        """Go on with the key that ours was rotated to; the set itself is believed nothing but the lines in it."""
+        try:
+            keys = json.loads(payload)["keys"]
+            self._newest_key, _ = follow_published(self._newest_key, keys if isinstance(keys, list) else ())
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
+        self._keyring.add(self._newest_key)
 
     def _if_wanted(self, event: Event, *, fresh: bool) -> list[Shown]:
         return [event] if fresh and self._filters.wants(event) else []

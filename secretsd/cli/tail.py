@@ -16,7 +16,6 @@ from secretsd_bus import (
     BusLost,
     BusSettings,
     BusUnreachable,
-    KeyRing,
     Link,
     Topics,
     VerifyKey,
@@ -137,7 +136,7 @@ def tail(
     """
     begin = None if since is None else parse_since(since)
     with Session.open(settings) as session:
-        keyring = KeyRing(_keys(session, pubkey))
+        keys = _keys(session, pubkey)
         if bus_url is None:
             info = decoded(session.get("/bus"), BusInfo)
             bus_url, topic_prefix = info.url, topic_prefix or info.topic_prefix
@@ -155,7 +154,7 @@ def tail(
             raise click.UsageError(str(error)) from None
         wanted = Wanted(Filters(patterns, clients, types, outcomes, everything), count, settings.as_json)
         history = None if begin is None else History(session, begin)
-        session.run(_follow(bus, keyring, wanted, history))
+        session.run(_follow(bus, keys, wanted, history))
 
 
 def _keys(session: Session, pubkey: Path | None) -> list[VerifyKey]:
@@ -171,7 +170,8 @@ def _keys(session: Session, pubkey: Path | None) -> list[VerifyKey]:
     jwks = session.get("/keys").json()
     for jwk in jwks.get("keys", ()) if isinstance(jwks, dict) else ():
         try:
-            keys.append(VerifyKey.from_jwk(jwk))
+            if "last_sequence" not in jwk:
+                keys.append(VerifyKey.from_jwk(jwk))
         except (ValueError, TypeError, AttributeError):
             continue  # of a kind that this release doesn't know: it can't have signed anything for us
     if not keys:
@@ -179,10 +179,10 @@ def _keys(session: Session, pubkey: Path | None) -> list[VerifyKey]:
     return keys
 
 
-async def _follow(bus: BusSettings, keyring: KeyRing, wanted: Wanted, history: History | None) -> None:
+async def _follow(bus: BusSettings, keys: list[VerifyKey], wanted: Wanted, history: History | None) -> None:
     """Listen until enough was seen, connecting again and again; the first connection must succeed."""
     topics = Topics(bus.topic_prefix)
-    sieve = Sieve(topics, keyring, wanted.filters)
+    sieve = Sieve(topics, keys, wanted.filters)
     printer = Printer(sieve, history, count=wanted.count, as_json=wanted.as_json)
     pause = 0.0
     first = True
@@ -242,6 +242,8 @@ async def _subscribe(link: Link, topics: Topics, *, everything: bool) -> list[st
     """
     verbs = [*SECRET_VERBS, "state"] if everything else SECRET_VERBS
     groups = {
+        # First, since what follows may be signed by a successor of the key that was given.
+        f"{topics.prefix}/keys/+": [f"{topics.prefix}/keys/+"],
         f"{topics.prefix}/secret/#": [f"{topics.prefix}/secret/+/{verb}" for verb in verbs],
         f"{topics.prefix}/audit/#": [f"{topics.prefix}/audit/#"],
     }

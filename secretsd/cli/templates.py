@@ -136,7 +136,7 @@ default_deny: true
 
 clients:
   # allow, deny: names or globs (* and ?); deny beats allow.
-  # can: read, write, rotate, delete, audit.
+  # can: read, write, rotate, delete, audit; and admin, who operates the daemon (rotates its keys).
   # auth: any one of these proves the client. A token's hash: printf %s "$TOKEN" | sha256sum. Two tokens may overlap
   # while one replaces the other: - {{token_sha256: "...", not_after: "2027-01-01T00:00:00Z"}}. On the same machine
   # the user is proof enough, - {{uid: 1001}}, or a Unix socket of the client's own: - {{socket: "/run/..."}}. Over TLS

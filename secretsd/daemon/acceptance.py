@@ -20,8 +20,9 @@ from secretsd.daemon.remembered import ask_broker
 from secretsd.errors import StartupError
 from secretsd.service.reads import VERSION
 from secretsd.vault.document import AuditMark, Document, OwedLine, PastEpoch
+from secretsd.vault.keys import new_id
 from secretsd.vault.store import Lock
-from secretsd.vault.vault import Vault, new_id
+from secretsd.vault.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,11 @@ def accept_rollback(config: Config) -> Accepted:
     lock = Lock(state.lock)
     try:
         refuse_unfinished_restore(state)
-        master, key = load_keys(state, passphrase.provided())
         recovery.set_aside_torn_tail(state.audit)
-        vault = Vault.load(state.vault, master)
-        remembered = ask_broker(config, key, vault.document.audit.log_id)
-        end = recovery.end_of_log(state.audit, key.public)
+        masters, keys = load_keys(state, passphrase.provided())
+        vault = Vault.load(state.vault, masters)
+        remembered = ask_broker(config, keys, vault.document.audit.log_id)
+        end = recovery.end_of_log(state.audit, keys.current.public, [past.key for past in keys.past])
         note = f"rollback accepted: {goes_on(vault.document, end)}"
         document = new_epoch(vault.document, end, remembered.epochs, note)
         line = document.outbox[0]
@@ -57,7 +58,7 @@ def accept_rollback(config: Config) -> Accepted:
         chain = Chain(
             log_id=document.audit.log_id,
             node=config.bus.node,
-            key=key,
+            key=keys.current,
             sequence=document.audit.sequence,
             head=document.audit.head,
         )

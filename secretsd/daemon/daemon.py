@@ -14,6 +14,7 @@ from secretsd_bus import Chain, Event
 from secretsd_bus.payloads import DaemonLife, PolicyChanged
 
 from secretsd import api, policy
+from secretsd.audit.eventkeys import EventKeyFiles
 from secretsd.audit.linefile import LineFile
 from secretsd.audit.log import AuditLog, Entry
 from secretsd.clock import ClockGuard, SystemClock, kernel_synchronised
@@ -68,6 +69,7 @@ class Daemon:
         if not reserve.take():
             log.warning("too little disk is free to keep a reserve: with a full disk nothing could be changed by hand")
         audit = AuditLog(LineFile(state.audit), chain, clock, metrics)
+        audit.successor = opened.successor
         committer = Committer(opened.vault, audit, metrics, reserve)
         self._core = Core(
             config=config,
@@ -79,7 +81,9 @@ class Daemon:
             clock=clock,
             guard=ClockGuard(clock, kernel_synchronised),
             metrics=metrics,
-            signing_key=opened.key.public,
+            event_keys=opened.event_keys,
+            key_files=EventKeyFiles.beside(state.audit),
+            master_file=opened.master_file,
             audit_path=state.audit,
             started_at_ms=clock.elapsed_ms(),
             reserve=reserve,
@@ -91,7 +95,7 @@ class Daemon:
             self._publisher = Publisher(
                 config,
                 audit,
-                opened.key,
+                opened.event_keys,
                 VaultStanding(self._core, self._service),
                 clock,
                 metrics,
@@ -100,6 +104,7 @@ class Daemon:
                 VERSION,
             )
             self._core.bus = self._publisher
+            self._service.on_signing_key = self._publisher.signing_key_rotated
         committer.on_commit = self._committed
         committer.admit = self._core.serving
         audit.on_durable = self._written
@@ -140,6 +145,8 @@ class Daemon:
                 if not core.reserve.give_up():
                     raise
                 await self._say_started()
+            self._core.log.successor = None
+            await self._service.tidy_keys()
             await self._follow_policy()
         except (AuditWriteError, Problem) as error:
             raise StartupError(f"nothing can be written, so nothing can be served: {error}") from error
@@ -206,11 +213,13 @@ class Daemon:
         if self._next_policy is not None and done.document.policy.sha256 == self._next_policy.sha256:
             self._core.policy = self._core.gate.policy = self._next_policy
             self._next_policy = None
+        self._service.committed(done)
         self._scheduler.committed(done)
         if self._publisher is not None:
             self._publisher.committed(done.names)
 
     def _written(self, events: Sequence[Event]) -> None:
+        self._service.written(events)
         if self._publisher is not None:
             self._publisher.written(events)
 
@@ -252,6 +261,11 @@ class Daemon:
         except Problem as problem:
             log.error("reload: %s", problem.detail)  # noqa: TRY400
             said = "Reload not complete, the old policy stays: see the log"
+        try:
+            await self._service.tidy_keys()
+        except Problem as problem:
+            log.error("reload: %s", problem.detail)  # noqa: TRY400
+            said = "Reload not complete, an unfinished change of a key stays so: see the log"
         return said if certificates_taken else "Reload not complete, the old certificates stay: see the log"
 
     async def _reload_certificates(self) -> bool:

@@ -14,7 +14,8 @@ from secretsd.crypto import masterkey
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import StartupError, VaultError
 from secretsd.outbox import cursor
-from secretsd.vault.vault import Vault, empty_document, new_id
+from secretsd.vault.keys import new_id
+from secretsd.vault.vault import Vault, empty_document
 
 KEY_NAME: Final = "audit.sign.key"
 PUBLIC_NAME: Final = "audit.sign.pub"

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from secretsd_bus import PREFIX, SECRET_VERBS, Topics, line_hash
 
+from secretsd.audit.eventkeys import KEY_ROTATED
 from secretsd.audit.reader import LogReader
 from secretsd.config import BusAudit
 from secretsd.outbox.lane import Line
@@ -37,6 +38,8 @@ def audit_topic(topics: Topics, wanted: BusAudit) -> Callable[[Line], str | None
     """Return what tells a line's audit topic, None for lines that the configuration keeps off the bus."""
 
     def topic_of(line: Line) -> str | None:
+        if line.type == KEY_ROTATED:
+            return topics.audit(*line.type.split("."))  # who verifies has to hear of it, whatever else is published
         if wanted == "none" or (wanted == "changes" and line.type in _ACCESSES):
             return None
         category, _, verb = line.type.partition(".")

@@ -19,7 +19,6 @@ from secretsd_bus import (
     Event,
     Link,
     Message,
-    SigningKey,
     Topics,
     Unchained,
     Will,
@@ -27,6 +26,7 @@ from secretsd_bus import (
 )
 from secretsd_bus.payloads import Gap
 
+from secretsd.audit.eventkeys import EventKeys
 from secretsd.audit.log import AuditLog, Entry
 from secretsd.audit.reader import LogReader
 from secretsd.clock import Clock
@@ -60,7 +60,7 @@ class Publisher:
         self,
         config: Config,
         audit: AuditLog,
-        key: SigningKey,
+        keys: EventKeys,
         standing: Standing,
         clock: Clock,
         metrics: Metrics,
@@ -71,7 +71,7 @@ class Publisher:
         self._bus = config.bus
         self._topics = Topics(self._bus.topic_prefix)
         self._audit = audit
-        self._key = key
+        self._keys = keys
         self._standing = standing
         self._clock = clock
         self._metrics = metrics
@@ -152,6 +152,14 @@ class Publisher:
             self._owing.announcements.changed()
             self._owing.wake.set()
 
+    def signing_key_rotated(self, event: Event) -> None:
+        """Go on with the new key: on a new connection, whose will, status and states it signs.
+
+        The old one stays for the line that introduces the new key, so that clients hear of it before they meet it.
+        """
+        if self._current is not None:
+            self._current.end_after(event.sequence or 0, "the signing key was rotated")
+
     async def _run(self) -> None:
         pause = BACKOFF_FIRST_SECONDS
         while True:
@@ -185,8 +193,8 @@ class Publisher:
         """Hold one connection; return why it ended."""
         self._cursor = replace(self._cursor, session=self._cursor.session + 1)
         await self._save()
-        sealer = Unchained(log_id=self._audit.log_id, node=self._bus.node, key=self._key, session=self.session)
-        witness = Witness(self._topics, self._key.public, self._audit.log_id)
+        sealer = Unchained(log_id=self._audit.log_id, node=self._bus.node, key=self._keys.current, session=self.session)
+        witness = Witness(self._topics, self._keys, self._audit.log_id)
         arrived: asyncio.Queue[Message] = asyncio.Queue()
         try:
             link = await Link.connect(

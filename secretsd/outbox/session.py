@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 ECHO_SECONDS: Final = 2.0
 ACK_SECONDS: Final = 15.0
+HAND_OVER_SECONDS: Final = 2.0
+"""How long the line that introduces a signing key is waited for, before that key is used on the bus."""
 AUDIT_IN_FLIGHT: Final = 16
 """How much of the audit backlog may stand before a change on the wire."""
 KEYS_TYPE: Final = "application/jwk-set+json"
@@ -101,6 +103,15 @@ class Owing:
         return self.changes, self.audit, self.events
 
 
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """Until when a connection is held: to the acknowledgement of a line, at the latest to a time."""
+
+    sequence: int
+    latest: float
+    reason: str
+
+
 def status(sealer: Unchained, state: Literal["online", "offline"], clock: Clock) -> Event:
     """Return the daemon's status, `online` or `offline`."""
     presence = Presence(state=state, session=sealer.session)
@@ -137,6 +148,7 @@ class Session:
         self._pace = Pace(lambda: audit.busy)
         self.announcer = Announcer(link, owing.announcements, metrics, owing.wake)
         self._acknowledged = {lane.name: metrics.publish_seconds.labels(lane.name) for lane in owing.lanes}
+        self._ending: _Ending | None = None
         self.refused = False
         """Whether the broker has refused something retained since it was last published whole."""
 
@@ -191,6 +203,8 @@ class Session:
         reminder = asyncio.get_running_loop().create_task(self._remind())
         try:
             while not self._link.closed.done():
+                if (reason := self._has_to_end()) is not None:
+                    return reason
                 if self._link.in_flight >= self._link.window:
                     await self._wait_window()
                 elif not self._publish_next() and not await self._read_on():
@@ -200,6 +214,17 @@ class Session:
             return self._link.closed.result()
         finally:
             reminder.cancel()
+
+    def end_after(self, sequence: int, reason: str) -> None:
+        """Let the connection end when the audit line `sequence` is acknowledged, or that takes too long."""
+        self._ending = _Ending(sequence, self._now() + HAND_OVER_SECONDS, reason)
+        self._owing.wake.set()
+
+    def _has_to_end(self) -> str | None:
+        ending = self._ending
+        if ending is None or (self._owing.audit.cursor < ending.sequence and self._now() < ending.latest):
+            return None
+        return ending.reason
 
     async def sign_off(self) -> None:
         """Say that we are gone, so that the broker need not."""

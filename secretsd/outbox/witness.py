@@ -1,6 +1,6 @@
 """What the broker remembers of this daemon: its own retained checkpoint is the third witness against a rollback.
 
-A checkpoint counts only when this daemon's key signed it. No I/O.
+A checkpoint counts only when this daemon's key signed it, or one of its past keys up to its end. No I/O.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from secretsd_bus import Event, KeyRing, Refused, Topics, Verifier, VerifyKey
+from secretsd_bus import Event, Refused, Topics, Verifier
+
+from secretsd.audit.eventkeys import EventKeys
 
 FOREIGN_MOST: Final = 16
 """How many foreign topics are remembered; whoever writes there could invent any number."""
@@ -28,10 +30,11 @@ class Position:
 class Witness:
     """Looks at what arrives on the status and checkpoint topics under the prefix."""
 
-    def __init__(self, topics: Topics, key: VerifyKey, log_id: str) -> None:
+    def __init__(self, topics: Topics, keys: EventKeys, log_id: str) -> None:
         self._topics = topics
         self._log_id = log_id
-        self._verifier = Verifier(topics, KeyRing([key]))
+        self._verifier = Verifier(topics, keys.ring())
+        self._ends = {past.key.keyid: past.last_sequence for past in keys.past}
         self.foreign: set[str] = set()
         """Topics on which somebody else speaks as a daemon."""
 
@@ -49,10 +52,15 @@ class Witness:
         except Refused:
             self._note(topic)
             return None
-        if not event.id.startswith(f"{self._log_id}-"):
+        if not event.id.startswith(f"{self._log_id}-") or self._after_its_end(event):
             self._note(topic)
             return None
         return event
+
+    def _after_its_end(self, event: Event) -> bool:
+        """Tell whether a past key signed a checkpoint of later: whoever stole it, not this daemon."""
+        end, sequence = self._ends.get(event.keyid), event.data.get("sequence", 0)
+        return end is not None and isinstance(sequence, int) and sequence > end
 
     def _note(self, topic: str) -> None:
         if len(self.foreign) < FOREIGN_MOST:

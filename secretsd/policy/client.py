@@ -18,6 +18,7 @@ from secretsd.policy.certificate import CERTIFICATE_KEYS, parse_mark
 from secretsd.policy.names import NameSet, is_pattern
 from secretsd.policy.rules import (
     CAPABILITIES,
+    NEVER_BY_DEFAULT,
     SCHEDULE,
     CertificateProof,
     ClientRule,
@@ -83,10 +84,10 @@ def _default_capabilities(where: str, allow: list[str], findings: d.Findings) ->
     if allow != ["*"]:
         return frozenset({"read"})
     findings.warnings.append(
-        f'{where} has no can and may do everything, because its allow is exactly ["*"]; '
-        f"write can: [{', '.join(CAPABILITIES)}] if that is meant"
+        f"{where} has no can and may do everything but operate the daemon (admin), because its allow is exactly "
+        f'["*"]; write can: [{", ".join(one for one in CAPABILITIES if one not in NEVER_BY_DEFAULT)}] if that is meant'
     )
-    return frozenset(CAPABILITIES)
+    return frozenset(CAPABILITIES) - NEVER_BY_DEFAULT
 
 
 def _patterns(node: Node, where: str, findings: d.Findings) -> list[str]:

@@ -12,7 +12,9 @@ from msgspec import UNSET, UnsetType
 from secretsd.model import Capability, Rotation, SecretType, is_name
 from secretsd.policy.names import NameSet
 
-CAPABILITIES: Final[tuple[Capability, ...]] = ("read", "write", "rotate", "delete", "audit")
+CAPABILITIES: Final[tuple[Capability, ...]] = ("read", "write", "rotate", "delete", "audit", "admin")
+NEVER_BY_DEFAULT: Final[frozenset[Capability]] = frozenset({"admin"})
+"""What has to be named: to operate the daemon is another trust than to use all secrets."""
 SCHEDULE: Final = "secretsd"
 """The client that stands for the daemon's own schedule in events; no client may be called so."""
 
@@ -140,7 +142,8 @@ class Policy:
     def may(self, client: str, capability: Capability, name: str | None = None) -> bool:
         """Tell whether `client` may do what `capability` stands for with the secret `name`.
 
-        `name` is None for what concerns no single secret (the audit log): then the capability decides alone.
+        `name` is None for what concerns no single secret (the audit log, the daemon itself): then the capability
+        decides alone.
         Any text can be asked about, also what is no name: deny beats allow, and what isn't allowed is denied.
         """
         rule = self.clients.get(client)

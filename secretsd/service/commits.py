@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from secretsd_bus import Event
 
 from secretsd.audit.log import AuditLog, Entry
-from secretsd.errors import AuditWriteError, Problem, VaultWriteError
+from secretsd.errors import AuditWriteError, Problem, SealError, VaultWriteError
 from secretsd.metrics import Metrics
 from secretsd.reserve import Reserve
 from secretsd.vault.document import (
@@ -28,6 +28,7 @@ from secretsd.vault.document import (
     SecretRecord,
     Tombstone,
 )
+from secretsd.vault.keys import VaultKeys
 from secretsd.vault.store import CommitUncertain
 from secretsd.vault.vault import Vault
 
@@ -51,6 +52,8 @@ class Draft:
     """Records by name as they will be; None takes one away."""
     tombstones: Mapping[str, Tombstone | None]
     policy: PolicyMark | None = None
+    keys: VaultKeys | None = None
+    """What the next document, and every value in it, is sealed with; None: with the keys in force."""
 
 
 Build = Callable[[Document, int], Draft | Awaitable[Draft]]
@@ -78,6 +81,8 @@ class Done:
     names: Sequence[str]
     """The names whose records changed."""
     events: Sequence[Event]
+    resealed: bool = False
+    """Whether all values were sealed anew, so that no record of before may be written again."""
 
 
 class Committer:
@@ -95,6 +100,8 @@ class Committer:
         """The lines of the unfinished change that are not in the log yet."""
         self._events: list[Event] = []
         """Those of its lines that are."""
+        self._keys: VaultKeys | None = None
+        """What the unfinished document is sealed with, where those aren't the keys in force."""
         self._names: Sequence[str] = ()
         self._uncertain = False
         self._stalled = False
@@ -160,6 +167,9 @@ class Committer:
                 return Done(before, (), ())
             document = self._next(before, draft, receipt)
             self._names = [*draft.secrets]
+            self._keys = draft.keys
+            if draft.keys is not None:
+                document = await self._taken_over(document, draft.keys)
             await self._write(document, by_hand=by_hand)
             return await self._finish(fresh=True, by_hand=by_hand)
 
@@ -179,15 +189,26 @@ class Committer:
             receipts=receipts,
         )
 
+    async def _taken_over(self, document: Document, keys: VaultKeys) -> Document:
+        """Return the document with every value sealed by `keys`; many values take a while, so in the thread."""
+        try:
+            return await self._in_thread(partial(keys.taken_over, document, self._vault.keys))
+        except SealError as error:
+            raise Problem(
+                "vault-unavailable",
+                f"Nothing was changed, because not every value opens: {error}. `secretsctl recovery drill` and a "
+                "backup tell which.",
+            ) from error
+
     async def _write(self, document: Document, *, by_hand: bool) -> None:
         """Put the document on disk; from then on its lines are owed."""
         started = time.perf_counter()
 
         def encode_and_write() -> None:
-            self._vault.write(self._vault.encode(document))
+            self._vault.write(self._vault.encode(document, self._keys))
 
         async def write() -> None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, encode_and_write)
+            await self._in_thread(encode_and_write)
 
         try:
             await self._with_reserve(write, by_hand=by_hand)
@@ -238,8 +259,9 @@ class Committer:
             ) from error
         events, self._events = self._events, []
         self._unfinished, self._stalled = None, False
-        done = Done(document, self._names, events)
-        self._vault.show(document)
+        done = Done(document, self._names, events, resealed=self._keys is not None)
+        self._vault.show(document, self._keys)
+        self._keys = None
         self._log.release()
         for type_, count in Counter(event.type for event in events).items():
             self._metrics.changes.labels(type_).inc(count)
@@ -265,6 +287,9 @@ class Committer:
             self._owed = rest
             if not rest:
                 return
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _with_reserve(self, attempt: Callable[[], Awaitable[T]], *, by_hand: bool) -> T:
         """Do what writes; where it fails and somebody waits for it, once more with the space kept in reserve."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from secretsd_bus import VerifyKey
-
+from secretsd.audit.eventkeys import EventKeyFiles, EventKeys
 from secretsd.audit.log import AuditLog
 from secretsd.clock import Clock, ClockGuard
 from secretsd.config import Config
@@ -18,6 +17,7 @@ from secretsd.reserve import Reserve
 from secretsd.service.commits import Committer
 from secretsd.service.gate import Gate
 from secretsd.vault.document import Document
+from secretsd.vault.masterfile import MasterKeyFile
 from secretsd.vault.vault import Vault
 
 BusStatus = Literal["connected", "disconnected", "denied", "disabled"]
@@ -56,7 +56,9 @@ class Core:
     clock: Clock
     guard: ClockGuard
     metrics: Metrics
-    signing_key: VerifyKey
+    event_keys: EventKeys
+    key_files: EventKeyFiles
+    master_file: MasterKeyFile
     audit_path: Path
     started_at_ms: int
     reserve: Reserve

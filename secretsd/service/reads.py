@@ -22,6 +22,7 @@ from secretsd.service.history import changes_since, readable_version
 from secretsd.service.page import page, pieces
 from secretsd.service.values import delivered
 from secretsd.vault.document import Document, VersionRecord
+from secretsd.vault.keys import VaultKeys
 
 VERSION: Final = "0.1.0"
 ANY_KID: Final = "*"
@@ -50,7 +51,8 @@ class Reads:
         core = self._core
         await self._ready()
         await core.gate.authorise(caller, "read", "read", name)
-        document = core.document
+        # Taken together: a rotation of keys while the line is written must not leave one without the other.
+        document, keys = core.document, core.vault.keys
         version: VersionRecord | None = None
         try:
             version = self._found(document, name, selector, min_generation)
@@ -60,7 +62,7 @@ class Reads:
             raise
         unchanged = if_none_match in {version.kid, ANY_KID}
         await self._audit_read(caller, document, name, version, "not-modified" if unchanged else "ok")
-        body = None if unchanged else self._answer(document, name, version)
+        body = None if unchanged else self._answer(document, keys, name, version)
         return Answered(ReadResult(body, version.kid), document.position)
 
     async def list_secrets(self, caller: Caller) -> Answered[SecretList]:
@@ -138,8 +140,8 @@ class Reads:
         )
 
     def event_keys(self) -> dict[str, object]:
-        """Return the JWK set of the keys that sign events."""
-        return {"keys": [self._core.signing_key.to_jwk()]}
+        """Return the JWK set of the keys that sign events, those of the past with the line that ended each."""
+        return self._core.event_keys.key_set()
 
     def jwks(self) -> dict[str, object]:
         """Return the JWK set of the signing keys that the policy publishes: current ones and those in grace."""
@@ -170,11 +172,11 @@ class Reads:
             raise Problem("not-found", "No secret has this name; GET /secrets lists those that you may read.")
         return readable_version(record, selector, self._core.clock.now_ms())
 
-    def _answer(self, document: Document, name: str, version: VersionRecord) -> SecretAnswer:
+    def _answer(self, document: Document, keys: VaultKeys, name: str, version: VersionRecord) -> SecretAnswer:
         record = document.secrets[name]
         now_ms = self._core.clock.now_ms()
         about = metadata(name, record, now_ms)
-        value = self._core.vault.open(name, version)
+        value = keys.open(name, version)
         return SecretAnswer(
             name=name,
             version=version.version,

@@ -51,7 +51,8 @@ class Scheduler:
 
     def committed(self, done: Done) -> None:
         """Follow the vault to its next document."""
-        self._agenda.update(done.names, done.document.secrets)
+        # After a rotation of keys no record of before may be carried on: its ciphertext is under the old ones.
+        self._agenda.update([*done.document.secrets] if done.resealed else done.names, done.document.secrets)
         self._wake.set()
 
     async def tick(self) -> bool:

@@ -7,14 +7,16 @@ from secretsd.metrics import Metrics
 from secretsd.service.batches import Batches
 from secretsd.service.core import Core
 from secretsd.service.reads import Reads
+from secretsd.service.rotations import KeyRotations
 
 
-class Service(Reads, Batches):
+class Service(Reads, Batches, KeyRotations):
     """Identification, reads and writes over one core."""
 
     def __init__(self, core: Core) -> None:
         Reads.__init__(self, core)
         Batches.__init__(self, core)
+        KeyRotations.__init__(self, core)
         self.core = core
 
     @property

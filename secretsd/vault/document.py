@@ -21,6 +21,9 @@ from secretsd.errors import VaultError
 from secretsd.model import Encoding, Rotation, SecretType, Status
 
 FORMAT: Final = 1
+"""The format of a vault whose keys were never rotated."""
+FORMAT_ROTATED: Final = 2
+"""The same with the two members that the first rotation of its keys adds."""
 
 
 class Value(Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,8 +127,19 @@ class Receipt(Value, frozen=True):
     at: int
 
 
+class SealedKey(Value, frozen=True):
+    """A key that is kept in the document, sealed under the data key."""
+
+    nonce: str
+    ciphertext: str
+
+
 class Document(Value, frozen=True):
-    """The whole vault as of one generation of one epoch."""
+    """The whole vault as of one generation of one epoch.
+
+    `data_key` is the id that its keys are derived with, `fingerprint_key` the key of its receipts, which outlives a
+    rotation; None in a vault whose keys were never rotated.
+    """
 
     vault_id: str
     epoch: str
@@ -137,7 +151,13 @@ class Document(Value, frozen=True):
     outbox: tuple[OwedLine, ...] = ()
     past_epochs: tuple[PastEpoch, ...] = ()
     receipts: tuple[Receipt, ...] = ()
-    format: int = FORMAT
+    data_key: str | None = None
+    fingerprint_key: SealedKey | None = None
+
+    @property
+    def format(self) -> int:
+        """The number that the document in the file begins with."""
+        return FORMAT if self.data_key is None else FORMAT_ROTATED
 
     @property
     def position(self) -> str:
@@ -145,8 +165,8 @@ class Document(Value, frozen=True):
         return f"{self.epoch}:{self.generation}"
 
 
-class _Stored(Value, frozen=True):
-    """The document as it lies in the file."""
+class _Stored(Value, frozen=True, kw_only=True):
+    """The document as it lies in the file, format 1."""
 
     vault_id: str
     epoch: str
@@ -162,9 +182,19 @@ class _Stored(Value, frozen=True):
     mac: str
 
 
-class _Preamble(Struct, frozen=True):
+class _StoredRotated(_Stored, frozen=True, kw_only=True):
+    """The document as it lies in the file, format 2."""
+
+    data_key: str
+    fingerprint_key: SealedKey
+
+
+class Preamble(Struct, frozen=True):
+    """What a document claims of itself, and its keys are derived with; proven by its MAC under them."""
+
     format: int
     vault_id: str
+    data_key: str | None = None
 
 
 class Codec:
@@ -176,24 +206,31 @@ class Codec:
         """Each record with its encoding as a member, by name in order."""
 
     @staticmethod
-    def vault_id(data: bytes, path: Path) -> str:
-        """Return the id that the document claims, which its keys are derived with. Raises VaultError."""
+    def preamble(data: bytes, path: Path) -> Preamble:
+        """Return the ids that the document claims, which its keys are derived with. Raises VaultError."""
         try:
-            preamble = msgspec.json.decode(data, type=_Preamble)
+            preamble = msgspec.json.decode(data, type=Preamble)
             preamble.vault_id.encode("ascii")
+            (preamble.data_key or "").encode("ascii")
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise _not_a_vault(path) from error
-        if preamble.format != FORMAT:
+        if preamble.format not in {FORMAT, FORMAT_ROTATED}:
             raise VaultError(
-                f"{path} has format {preamble.format} and this secretsd knows {FORMAT}: it was written by another "
-                "version of secretsd; install that one, or restore the backup made before the change"
+                f"{path} has format {preamble.format} and this secretsd knows {FORMAT} and {FORMAT_ROTATED}: it was "
+                "written by another version of secretsd; install that one, or restore the backup made before the "
+                "change"
             )
-        return preamble.vault_id
+        return preamble
 
     def encode(self, document: Document) -> bytes:
         """Return the canonical JSON (RFC 8785) of `document` with its MAC, and a newline."""
+        rotated = {
+            "data_key": _plain(document.data_key),
+            "fingerprint_key": _plain(document.fingerprint_key),
+        }
         before = _members(
             audit=_plain(document.audit),
+            **(rotated if document.data_key is not None else {}),
             epoch=_plain(document.epoch),
             format=_plain(document.format),
             generation=_plain(document.generation),
@@ -220,8 +257,10 @@ class Codec:
         Raises VaultError when the bytes aren't exactly what `encode` made under this key.
         """
         try:
-            stored = msgspec.json.decode(data, type=_Stored)
-            document = Document(**{name: getattr(stored, name) for name in Document.__struct_fields__})
+            kind = _Stored if self.preamble(data, path).format == FORMAT else _StoredRotated
+            stored = msgspec.json.decode(data, type=kind)
+            members = {name: getattr(stored, name) for name in kind.__struct_fields__ if name not in {"format", "mac"}}
+            document = Document(**members)
             written = self.encode(document)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise _not_a_vault(path) from error
@@ -256,8 +295,8 @@ def _plain(value: object) -> bytes:
 
 
 def _members(**encoded: bytes) -> bytes:
-    """Return members of an object, given in the order of their names."""
-    return b",".join([_member(name, value) for name, value in encoded.items()])
+    """Return members of an object, in the order of their names."""
+    return b",".join([_member(name, encoded[name]) for name in sorted(encoded)])
 
 
 def _member(name: str, encoded: bytes) -> bytes:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
-from secretsd_bus import b64url_encode
-
-from secretsd.crypto.derive import derive
-from secretsd.crypto.sealing import ValueSealer, associated_data
 from secretsd.crypto.sensitive import Sensitive
+from secretsd.errors import VaultError
 from secretsd.model import Encoding
 from secretsd.vault import store
-from secretsd.vault.document import FORMAT, AuditMark, Codec, Document, PolicyMark, VersionRecord
-
-KID_BYTES = 16
-
-
-def new_id() -> str:
-    """Return 128 random bits as 22 characters of base64url: a kid, an epoch, the id of a vault or a log."""
-    return b64url_encode(secrets.token_bytes(KID_BYTES))
+from secretsd.vault.document import AuditMark, Document, PolicyMark, VersionRecord
+from secretsd.vault.keys import VaultKeys, new_id
 
 
 def empty_document(*, log_id: str, head: str, policy_sha256: str) -> Document:
@@ -41,45 +32,55 @@ class Vault:
     the one in force (`show`) when its audit lines are durable.
     """
 
-    def __init__(self, path: Path, master: Sensitive, document: Document, codec: Codec | None = None) -> None:
-        """Take `codec` where it has encoded this document already: it remembers the pieces."""
+    def __init__(self, path: Path, master: Sensitive, document: Document, keys: VaultKeys | None = None) -> None:
+        """Take `keys` where the document was opened with them already."""
         self.path = path
         self.document = document
-        self._codec = codec or Codec(derive(master, "vault-mac", document.vault_id))
-        self._sealer = ValueSealer(derive(master, "value", document.vault_id))
-        self.fingerprint_key = derive(master, "request-fingerprint", document.vault_id)
+        self.keys = keys or VaultKeys.of(master, document)
 
     @classmethod
-    def load(cls, path: Path, master: Sensitive) -> Vault:
-        """Return the vault in `path`. Raises VaultError when it isn't whole, or not this master key's."""
-        data = store.read(path)
-        vault_id = Codec.vault_id(data, path)
-        codec = Codec(derive(master, "vault-mac", vault_id))
-        return cls(path, master, codec.decode(data, path), codec)
+    def load(cls, path: Path, master: Sensitive | Sequence[Sensitive]) -> Vault:
+        """Return the vault in `path`; of several master keys the first that it is under opens it.
 
-    def encode(self, document: Document) -> bytes:
-        """Return the bytes of vault.json for `document`; slow for a large one, and for one thread at a time."""
-        return self._codec.encode(document)
+        Raises VaultError when it isn't whole, or under none of them.
+        """
+        data = store.read(path)
+        masters = [master] if isinstance(master, Sensitive) else master
+        trouble: VaultError | None = None
+        for one in masters:
+            try:
+                keys, document = VaultKeys.opening(data, path, one)
+            except VaultError as error:
+                trouble = trouble or error
+            else:
+                return cls(path, one, document, keys)
+        raise trouble or VaultError(f"there is no master key to open {path} with")
+
+    @property
+    def fingerprint_key(self) -> Sensitive:
+        """The key of the digests in `receipts`."""
+        return self.keys.fingerprint
+
+    def encode(self, document: Document, keys: VaultKeys | None = None) -> bytes:
+        """Return the bytes of vault.json for `document`; slow for a large one, and for one thread at a time.
+
+        `keys` are those that it is sealed with, where they aren't the ones in force.
+        """
+        return (keys or self.keys).codec.encode(document)
 
     def write(self, data: bytes) -> None:
         """Put an encoded document on disk; blocks. Raises VaultWriteError or CommitUncertain."""
         store.write(self.path, data)
 
-    def show(self, document: Document) -> None:
-        """Make `document` the one that readers see."""
+    def show(self, document: Document, keys: VaultKeys | None = None) -> None:
+        """Make `document` the one that readers see, and `keys` those that open it."""
         self.document = document
+        self.keys = keys or self.keys
 
     def seal(self, name: str, version: int, value: Sensitive, encoding: Encoding, now_ms: int) -> VersionRecord:
         """Return a new version of the secret `name`, under a new kid."""
-        kid = new_id()
-        nonce, ciphertext = self._sealer.seal(value, self._context(name, version, kid))
-        return VersionRecord(version, kid, now_ms, encoding, nonce, ciphertext)
+        return self.keys.seal(name, version, value, encoding, now_ms)
 
     def open(self, name: str, version: VersionRecord) -> Sensitive:
         """Return a version's value. Raises SealError when it was altered or moved."""
-        return self._sealer.open(version.nonce, version.ciphertext, self._context(name, version.version, version.kid))
-
-    def _context(self, name: str, version: int, kid: str) -> bytes:
-        return associated_data(
-            document_format=FORMAT, vault_id=self.document.vault_id, name=name, version=version, kid=kid
-        )
+        return self.keys.open(name, version)

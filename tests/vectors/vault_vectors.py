@@ -17,6 +17,7 @@ OTHER_MASTER: Final = bytes(range(1, 33))
 VAULT_ID: Final = "mWb0Xo9sT1qJ4rVf7KdZcA"
 EPOCH: Final = "k3v9x1Lq8YtB5nPwE2sHuQ"
 LOG_ID: Final = "b7qk2mzrA0dGxJ4TfV9oWc"
+DATA_KEY: Final = "uN6wXr2PzK9dTq4LmB7eYg"
 NOW_MS: Final = 1_795_453_200_123
 NEVER_MS: Final = 253_402_300_799_999
 DAY_MS: Final = 86_400_000
@@ -26,10 +27,11 @@ def b64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def derived(purpose: str, master: bytes = MASTER, vault_id: str = VAULT_ID) -> bytes:
-    """HKDF-SHA256 (RFC 5869), one block: salt is the vault's id, info the label."""
+def derived(purpose: str, master: bytes = MASTER, vault_id: str = VAULT_ID, data_key: str | None = None) -> bytes:
+    """HKDF-SHA256 (RFC 5869), one block: salt is the vault's id, info the label, in format 2 with the data key's id."""
     extracted = hmac.new(vault_id.encode(), master, hashlib.sha256).digest()
-    return hmac.new(extracted, f"jarvis-secretsd/1/{purpose}".encode() + b"\x01", hashlib.sha256).digest()
+    label = f"jarvis-secretsd/1/{purpose}" if data_key is None else f"jarvis-secretsd/2/{purpose}/{data_key}"
+    return hmac.new(extracted, label.encode() + b"\x01", hashlib.sha256).digest()
 
 
 def place(name: str, version: int, kid: str, **changes: Any) -> dict[str, Any]:
@@ -64,11 +66,13 @@ def master_keys() -> dict[str, Any]:
         "argon2id": {"salt": b64url(salt), "memory_kib": memory, "iterations": iterations, "lanes": lanes},
     }
     plain = {"format": 1, "protection": "none", "key": b64url(MASTER)}
+    slots = [{name: value for name, value in one.items() if name != "format"} for one in (plain, wrapped)]
     return {
         "key": MASTER.hex(),
         "passphrase": passphrase.decode(),
         "plain": json.dumps(plain) + "\n",
         "wrapped": json.dumps(wrapped) + "\n",
+        "changing": json.dumps({"format": 2, "keys": slots}) + "\n",
     }
 
 
@@ -153,10 +157,11 @@ def _raw(text: str) -> bytes:
 def build_documents() -> dict[str, Any]:
     return {
         "keys": {
-            "comment": "The master keys that the documents are of. Format 1 is the only one there is so far.",
+            "comment": "The master keys that the documents are of. Those of format 2 are sealed under the data key.",
             "master": MASTER.hex(),
             "other_master": OTHER_MASTER.hex(),
             "vault_id": VAULT_ID,
+            "data_key": DATA_KEY,
         },
         "accepted": accepted(),
         "refused": refused(),
@@ -258,9 +263,27 @@ def full() -> dict[str, Any]:
     )
 
 
+def rotated() -> dict[str, Any]:
+    """The full document after a rotation of its data key: format 2, everything sealed anew."""
+    document = full() | {"format": 2, "data_key": DATA_KEY}
+    key = derived("value", data_key=DATA_KEY)
+    values = {("db_password", 2): b"new", ("db_password", 1): b"old", ("blob", 1): b"\x00\xff"}
+    for name, one in document["secrets"].items():
+        for each in one["versions"]:
+            nonce = hashlib.sha256(b"2" + each["kid"].encode()).digest()[:12]
+            where = place(name, each["version"], each["kid"], document_format=2)
+            each["ciphertext"], _ = sealed(values[name, each["version"]], where, nonce, key)
+            each["nonce"] = b64url(nonce)
+    nonce = bytes([7]) * 12
+    context = rfc8785.dumps([2, VAULT_ID, "request-fingerprint"])
+    receipts_key = AESGCM(key).encrypt(nonce, derived("request-fingerprint"), context)
+    return document | {"fingerprint_key": {"nonce": b64url(nonce), "ciphertext": b64url(receipts_key)}}
+
+
 def with_mac(document: dict[str, Any], master: bytes = MASTER) -> bytes:
     """Return the file: the canonical JSON of the document with the MAC of its canonical JSON without, a newline."""
-    mac = hmac.new(derived("vault-mac", master), rfc8785.dumps(document), hashlib.sha256).digest()
+    key = derived("vault-mac", master, data_key=document.get("data_key"))
+    mac = hmac.new(key, rfc8785.dumps(document), hashlib.sha256).digest()
     return rfc8785.dumps(document | {"mac": b64url(mac)}) + b"\n"
 
 
@@ -284,6 +307,17 @@ def accepted() -> list[dict[str, Any]]:
                 "blob": {"1": b"\x00\xff".hex()},
             },
             "file": with_mac(full()).decode(),
+        },
+        {
+            "name": "rotated",
+            "format": 2,
+            "comment": "the same after a rotation of its data key",
+            "position": f"{EPOCH}:42",
+            "values": {
+                "db_password": {"2": b"new".hex(), "1": b"old".hex()},
+                "blob": {"1": b"\x00\xff".hex()},
+            },
+            "file": with_mac(rotated()).decode(),
         },
     ]
 
@@ -310,8 +344,16 @@ def refused() -> list[dict[str, Any]]:
     mistyped = full() | {"generation": "42"}
     case("not-a-vault", "mistyped-member", "rightly signed, generation as text", with_mac(mistyped))
     case("not-a-vault", "no-mac", "no MAC", rfc8785.dumps(full()) + b"\n")
-    case("other-format", "future-format", "rightly signed, of format 2", with_mac(full() | {"format": 2}))
+    case("other-format", "future-format", "rightly signed, of format 3", with_mac(full() | {"format": 3}))
     case("other-format", "format-zero", "rightly signed, of format 0", with_mac(full() | {"format": 0}))
+    case("not-a-vault", "no-data-key", "of format 2 without its members", with_mac(full() | {"format": 2}))
+    case("not-a-vault", "data-key-in-format-one", "of format 1 with a data key", with_mac(rotated() | {"format": 1}))
+    case(
+        "mac",
+        "other-data-key",
+        "another data key's id",
+        with_mac(rotated()).replace(DATA_KEY.encode(), VAULT_ID.encode()),
+    )
     case("mac", "edited", "the generation was raised", good.replace(b'"generation":42', b'"generation":43'))
     case("mac", "swapped", "two ciphertexts changed places", _swapped())
     case("mac", "space", "a space more", good.replace(b'"format":1', b'"format": 1'))

@@ -175,9 +175,11 @@ class Listener:
             look.cancel()
 
     async def _ask_keys(self, *, required: bool) -> None:
-        """Ask HTTP for the signing keys where they aren't pinned: on connecting, and when one is unknown."""
+        """Ask HTTP for the signing keys: on connecting where none is pinned, and when one is unknown."""
         now = self._clock()
-        if self._trust.pinned or (not required and now < self._keys_asked_at + self._state.history.interval):
+        if (required and self._trust.pinned) or (
+            not required and now < self._keys_asked_at + self._state.history.interval
+        ):
             return
         self._keys_asked_at, self._keys_doubted = now, False
         try:
@@ -186,7 +188,7 @@ class Listener:
             if required and not self._trust.known:
                 raise
             return
-        if not self._trust.learn(keys.keys) and required:
+        if not self._trust.learn(keys.keys, now) and required:
             raise SecretsError("the daemon gave no signing key that this client can use")
 
     def _received(self, message: Message) -> None:

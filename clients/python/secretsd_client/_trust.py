@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from secretsd_bus import Event, KeyRing, Topics, Verifier, VerifyKey
+from secretsd_bus import Event, KeyRing, Topics, Verifier, VerifyKey, follow_published
 
 from secretsd_client._errors import SecretsError
 
@@ -44,8 +44,14 @@ class Trust:
         """Whether there is any key to verify with."""
         return self._newest is not None
 
-    def learn(self, keys: Iterable[Mapping[str, Any]]) -> bool:
-        """Trust the current keys that HTTP gave and no others; return whether there are any."""
+    def learn(self, keys: Iterable[Mapping[str, Any]], now: float = 0.0) -> bool:
+        """Trust the current keys that HTTP gave and no others; return whether there are any.
+
+        A pinned key is left only for one that it leads to, by lines that each key signed for the next.
+        """
+        keys = list(keys)
+        if self.pinned and self._newest is not None:
+            self._follow_published(self._newest, keys, now)
         current = []
         for jwk in keys:
             if PAST not in jwk:
@@ -73,6 +79,14 @@ class Trust:
         self._newest = new
         self._drop_old_at = now + OLD_KEY_SECS
         return "followed"
+
+    def _follow_published(self, known: VerifyKey, keys: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Go on with the key that the known one was rotated to while this client did not listen."""
+        newest, sequence = follow_published(known, keys)
+        if sequence > self._sequence:
+            self._newest, self._sequence = newest, sequence
+            self._ring.add(newest)
+            self._drop_old_at = now + OLD_KEY_SECS
 
     def verifier(self, topics: Topics, now: float) -> Verifier:
         """Return a verifier with the keys that count now."""

@@ -13,6 +13,7 @@ from secretsd.cli.checks import (
     canary,
     configuration,
     host,
+    keys,
     limits,
     log,
     service,
@@ -25,6 +26,7 @@ from secretsd.cli.checks.finding import Check, Finding, Skip, failure, skipped
 CHECKS: Final[tuple[Check, ...]] = (
     *configuration.CHECKS,
     *state.CHECKS,
+    *keys.CHECKS,
     *host.CHECKS,
     *unit.CHECKS,
     *log.CHECKS,

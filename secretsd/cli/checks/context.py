@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Final, Self
 
 import click
 from prometheus_client.parser import text_string_to_metric_families
-from secretsd_bus import BusError, BusSettings, KeyRing, Message, VerifyKey
+from secretsd_bus import BusError, BusSettings, KeyRing, Message
 
 from secretsd import config as configuration
 from secretsd import policy as policies
+from secretsd.audit.eventkeys import keys_in
 from secretsd.cli.checks.finding import Skip
 from secretsd.cli.checks.listening import can_connect, retained
 from secretsd.cli.checks.once import Once
@@ -32,7 +32,6 @@ from secretsd.model import Health, Metadata
 from secretsd.policy import Policy
 
 ANSWER_SECS: Final = 5.0
-_PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 ANY_HOST: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 — compared with, not listened on
 
 
@@ -121,7 +120,7 @@ class Context:
     def keyring(self) -> KeyRing:
         """Return the event-signing key, from its file."""
         try:
-            return KeyRing(keys_in(self.state.sign_pub))
+            return KeyRing(keys_in(self.state.sign_pub.read_bytes()))
         except (OSError, ValueError):
             raise Skip(f"the key {self.state.sign_pub} can't be read") from None
 
@@ -246,11 +245,6 @@ class Context:
     def announced(self) -> Sequence[Message] | None:
         """Return what the broker holds of checkpoints and statuses; None when we may not read what we write there."""
         return asyncio.run(retained(self.broker))
-
-
-def keys_in(path: Path) -> list[VerifyKey]:
-    """Return the keys in a file of one PEM or more. Raises OSError, ValueError."""
-    return [VerifyKey.from_pem(pem) for pem in _PEM.findall(path.read_bytes())]
 
 
 def _served_at(config: Config, *, over_tls: bool) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from secretsd_bus import SigningKey, VerifyKey
+from secretsd_bus import VerifyKey
 
+from secretsd.audit.eventkeys import EventKeyFiles, in_force, keys_in
 from secretsd.audit.logfiles import find_files
+from secretsd.audit.recovery import newest_line
 from secretsd.audit.verifier import ChainBroken, Report, verify_files
-from secretsd.cli.checks.context import Context, keys_in
+from secretsd.cli.checks.context import Context
 from secretsd.cli.checks.finding import Check, Finding, Skip, failure, ok, plural, warning
 from secretsd.cli.errors import Failed
 from secretsd.cli.output import counter
-from secretsd.errors import SecretsdError
+from secretsd.errors import KeyFileError, SecretsdError
 
 
 def chain(context: Context) -> Finding:
@@ -58,11 +60,15 @@ def _verified(context: Context) -> Report:
 def public_key(context: Context) -> Finding:
     """See that audit.sign.pub is the key that signs, and that the running daemon says so."""
     state = context.created
+    state.sign_key.open("rb").close()  # PermissionError, which is nothing that has to be put back
     try:
-        key = SigningKey.from_pem(state.sign_key.read_bytes()).public
-    except (FileNotFoundError, ValueError) as error:
-        reason = error if isinstance(error, ValueError) else "missing"
-        return failure(f"{state.sign_key} is {reason}", "put it back from its backup")
+        key_files = EventKeyFiles.beside(state.audit)
+        candidates = key_files.candidates()
+    except KeyFileError as error:
+        return failure(str(error), "put it back from its backup")
+    key = (
+        in_force(candidates, newest_line(state.audit), [one.key for one in key_files.load_past()]) or candidates[0]
+    ).public
     if not _publishes(state.sign_pub, key):
         return failure(
             f"{state.sign_pub} is missing, or not the key that signs: nobody can verify the log with it",
@@ -78,10 +84,10 @@ def public_key(context: Context) -> Finding:
 
 
 def _publishes(path: Path, key: VerifyKey) -> bool:
-    """Tell whether the file, of one PEM or more, holds the key."""
+    """Tell whether the file, of one PEM or more, begins with the key."""
     try:
-        return key in keys_in(path)
-    except (FileNotFoundError, ValueError):
+        return key == keys_in(path.read_bytes())[0]
+    except (FileNotFoundError, ValueError, IndexError):
         return False
 
 

@@ -29,6 +29,7 @@ def test_the_package_offers_this_and_nothing_else() -> None:
         "b64url_decode",
         "b64url_encode",
         "canonical",
+        "follow_published",
         "key_rotated",
         "line_hash",
         "parse_time",

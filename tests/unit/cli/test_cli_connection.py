@@ -244,7 +244,7 @@ def test_the_script_for_bash_is_bash(ctl: Ctl) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("secretsctl re", {"restore", "restore-env"}),
+        ("secretsctl re", {"recovery", "restore", "restore-env"}),
         ("secretsctl get post", {"postgres_password"}),
         ("secretsctl audit ", {"prune", "verify"}),
     ],

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from secretsd_bus import Chain, Event, KeyRing, SigningKey, Topics, Unchained, key_rotated
+from secretsd_bus import Chain, Event, SigningKey, Topics, Unchained, key_rotated
 
 from secretsd.cli.event_lines import event_line, forged_line
 from secretsd.cli.sieve import Forged, Sieve
@@ -171,7 +171,7 @@ def test_a_daemon_without_a_bus_says_so(spawn: Spawn) -> None:
 
 
 def test_the_sieve_follows_a_rotated_key(chain: Chain, daemon: FakeDaemon) -> None:
-    sieve = Sieve(TOPICS, KeyRing([daemon.key.public]))
+    sieve = Sieve(TOPICS, [daemon.key.public])
     new = SigningKey.generate()
     after = Chain(log_id="log", node="host", key=new, sequence=1)
     unheard = secret_event(after, "rotated", "one")
@@ -183,7 +183,7 @@ def test_the_sieve_follows_a_rotated_key(chain: Chain, daemon: FakeDaemon) -> No
 
 
 def test_an_empty_payload_says_nothing(chain: Chain, daemon: FakeDaemon) -> None:
-    assert Sieve(TOPICS, KeyRing([daemon.key.public])).take(TOPICS.secret_event("a", "created"), b"") == []
+    assert Sieve(TOPICS, [daemon.key.public]).take(TOPICS.secret_event("a", "created"), b"") == []
 
 
 def test_a_line_holds_nothing_that_a_terminal_acts_on(chain: Chain) -> None:

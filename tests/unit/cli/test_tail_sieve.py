@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 import pytest
-from secretsd_bus import Chain, Event, KeyRing, SigningKey, Topics, line_hash
+from secretsd_bus import Chain, Event, SigningKey, Topics, line_hash
 
 from secretsd.cli.history import parse_since
 from secretsd.cli.sieve import HISTORY, Filters, Forged, Missing, Sieve
@@ -23,7 +23,7 @@ def key() -> SigningKey:
 
 @pytest.fixture
 def sieve(key: SigningKey) -> Sieve:
-    return Sieve(TOPICS, KeyRing([key.public]))
+    return Sieve(TOPICS, [key.public])
 
 
 @pytest.fixture

@@ -51,6 +51,29 @@ def test_keys_of_unknown_kinds_are_passed_over_and_no_usable_key_changes_nothing
     assert believes(trust, OLD)
 
 
+def past(ended: SigningKey, line: Event) -> dict[str, object]:
+    return {**ended.public.to_jwk(), "last_sequence": line.sequence, "rotated": line.raw.decode()}
+
+
+def test_a_pinned_key_is_followed_over_every_rotation_that_was_missed():
+    trust = Trust(OLD.public)
+    first, second = rotation(OLD, NEW, sequence=3), rotation(NEW, NEWER, sequence=9)
+    trust.learn([NEWER.public.to_jwk(), past(NEW, second), past(OLD, first)], 0.0)
+    assert believes(trust, NEWER)
+    assert not believes(trust, OLD, OLD_KEY_SECS)
+    assert trust.follow(rotation(OLD, SigningKey.generate(), sequence=3), 0.0) == "repeated"
+
+
+def test_a_published_line_leads_nowhere_without_the_keys_own_signatures():
+    stranger = SigningKey.generate()
+    unsigned = rotation(OLD, NEW).raw.decode().replace('"log-1"', '"log-2"')
+    for line in (rotation(stranger, NEW).raw.decode(), unsigned, signed(OLD).raw.decode(), "", 7, None):
+        trust = Trust(OLD.public)
+        trust.learn([NEW.public.to_jwk(), {**OLD.public.to_jwk(), "last_sequence": 1, "rotated": line}], 0.0)
+        assert not believes(trust, NEW)
+        assert believes(trust, OLD)
+
+
 def test_a_pinned_key_learns_nothing_from_http():
     trust = Trust(OLD.public)
     trust.learn([NEW.public.to_jwk()])

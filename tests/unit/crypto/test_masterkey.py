@@ -167,3 +167,36 @@ def test_no_message_shows_the_key_or_the_passphrase(wrapped: bytes) -> None:
     with pytest.raises(KeyFileError) as failure:
         masterkey.decode(wrapped, PATH, Sensitive(b"planted-passphrase"))
     assert "planted" not in repr(failure.value)
+
+
+def test_a_file_of_two_keys_opens_to_those_of_the_passphrase_in_its_order() -> None:
+    first, second = masterkey.wrap(MASTER, PASSPHRASE), masterkey.wrap(MASTER, Sensitive(b"another"))
+    both = masterkey.encode_all([first.wrapping, second.wrapping])
+    assert [key is not None for key in masterkey.open_all(both, PATH, PASSPHRASE)] == [True, False]
+    assert masterkey.decode(both, PATH, Sensitive(b"another")) == MASTER
+    with pytest.raises(KeyFileError, match="doesn't open under this passphrase"):
+        masterkey.decode(both, PATH, Sensitive(b"a third"))
+
+
+def test_another_key_is_wrapped_alike_without_the_passphrase_under_a_fresh_nonce() -> None:
+    first, other = masterkey.wrap(MASTER, PASSPHRASE), masterkey.generate()
+    alike = first.alike(other)
+    assert alike.wrapping.argon2id == first.wrapping.argon2id
+    assert alike.wrapping.nonce != first.wrapping.nonce
+    assert masterkey.decode(masterkey.encode_all([alike.wrapping]), PATH, PASSPHRASE) == other
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_file_of_format_2_holds_two_to_four_keys(count: int) -> None:
+    plain = msgspec.to_builtins(masterkey.wrap(MASTER, None).wrapping)
+    data = msgspec.json.encode({"format": 2, "keys": [plain] * count})
+    with pytest.raises(KeyFileError, match="isn't a master key of this format"):
+        masterkey.decode(data, PATH, None)
+
+
+def test_the_file_of_the_vectors_that_is_being_changed_opens_with_and_without_the_passphrase() -> None:
+    vector = json.loads((generate.FOLDER / "sealing" / "master_keys.json").read_text())
+    data = vector["changing"].encode()
+    for passphrase in (None, Sensitive(vector["passphrase"].encode())):
+        assert masterkey.decode(data, PATH, passphrase).reveal().hex() == vector["key"]
+    assert masterkey.open_all(data, PATH, None)[1] is None

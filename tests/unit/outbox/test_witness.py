@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from secretsd_bus import SigningKey, Topics, Unchained
 
+from secretsd.audit.eventkeys import EventKeys
 from secretsd.outbox.witness import (
     FOREIGN_MOST,
     KnownLine,
@@ -33,7 +34,7 @@ def status(by: Unchained, **data: Any) -> bytes:
 
 @pytest.fixture
 def witness() -> Witness:
-    return Witness(TOPICS, KEY.public, "log")
+    return Witness(TOPICS, EventKeys(KEY), "log")
 
 
 def checkpoint(**changes: Any) -> dict[str, Any]:

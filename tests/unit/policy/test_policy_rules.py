@@ -42,6 +42,7 @@ secrets:
         ("auditor", "audit", None, True),
         ("backend", "audit", None, False),
         ("admin", "audit", None, True),
+        ("admin", "admin", None, False),  # by default nobody has it
     ],
 )
 def test_a_client_may_what_is_allowed_not_denied_and_within_its_capabilities(

@@ -53,10 +53,10 @@ async def test_a_change_is_on_disk_then_in_the_log_then_in_force(bench: Bench, m
     order: list[str] = []
     written, appended, shown = bench.vault.write, bench.file.append, bench.vault.show
 
-    def noted(what: str, call: Callable[[Any], None]) -> Callable[[Any], None]:
-        def carried_out(argument: Any) -> None:
+    def noted(what: str, call: Callable[..., None]) -> Callable[..., None]:
+        def carried_out(*arguments: Any) -> None:
             order.append(what)
-            call(argument)
+            call(*arguments)
 
         return carried_out
 

@@ -26,7 +26,7 @@ async def test_a_log_that_can_be_written_again_is_healthy_again(bench: Bench, mo
     await look(bench.core)
     assert bench.service.health().status == "ok"
     assert {path.name for path in bench.folder.iterdir()} <= {
-        "audit.jsonl", "config.toml", "policy.yaml", "vault.json",
+        "audit.jsonl", "audit.sign.key", "audit.sign.pub", "config.toml", "master.key", "policy.yaml", "vault.json",
     }  # fmt: skip
 
 

@@ -80,7 +80,6 @@ DOCUMENTS = st.builds(
     receipts=st.lists(st.builds(Receipt, key=IDS, fingerprint=IDS, generation=NUMBERS, at=NUMBERS), max_size=2).map(
         tuple
     ),
-    format=st.just(1),
 )
 
 

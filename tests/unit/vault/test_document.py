@@ -18,6 +18,7 @@ from secretsd.crypto.derive import derive
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import VaultError
 from secretsd.vault.document import Codec, Document, SecretRecord
+from secretsd.vault.keys import VaultKeys
 from secretsd.vault.vault import Vault
 from tests.unit.vault.documents import DOCUMENTS, MASTER, RECORDS, codec, document
 from tests.vectors import generate
@@ -37,7 +38,11 @@ WHOLE = codec().encode(document())
 
 def reference(value: Document) -> bytes:
     """The file as the reference implementation of RFC 8785 and the standard library's HMAC make it."""
-    plain = msgspec.to_builtins(value)
+    plain = {
+        name: member
+        for name, member in msgspec.to_builtins(value).items()
+        if name not in {"data_key", "fingerprint_key"}
+    } | {"format": 1}
     key = derive(MASTER, "vault-mac", value.vault_id).reveal()
     mac = b64url_encode(hmac.new(key, rfc8785.dumps(plain), hashlib.sha256).digest())
     return rfc8785.dumps(plain | {"mac": mac}) + b"\n"
@@ -111,8 +116,8 @@ def test_another_master_key_is_refused_and_named_as_the_likely_reason() -> None:
 
 
 def test_a_newer_format_says_so_before_anything_else_is_looked_at() -> None:
-    with pytest.raises(VaultError, match=r"format 2 and this secretsd knows 1.*install that one"):
-        Codec.vault_id(b'{"format":2,"vault_id":"x","everything":"else"}', PATH)
+    with pytest.raises(VaultError, match=r"format 3 and this secretsd knows 1 and 2.*install that one"):
+        Codec.preamble(b'{"format":3,"vault_id":"x","everything":"else"}', PATH)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_a_newer_format_says_so_before_anything_else_is_looked_at() -> None:
 )
 def test_what_is_no_vault_says_what_to_do(data: bytes) -> None:
     with pytest.raises(VaultError, match="accept-rollback"):
-        Codec.vault_id(data, PATH)
+        Codec.preamble(data, PATH)
 
 
 def test_the_generator_reproduces_the_files_byte_for_byte() -> None:
@@ -159,5 +164,5 @@ def test_a_vector_is_refused_for_its_reason(vector: dict[str, Any]) -> None:
     data = vector["file"].encode()
     master = Sensitive(bytes.fromhex(VECTORS["keys"]["master"]))
     with pytest.raises(VaultError) as refusal:
-        Codec(derive(master, "vault-mac", Codec.vault_id(data, PATH))).decode(data, PATH)
+        VaultKeys.opening(data, PATH, master)
     assert SAYS[vector["reason"]] in str(refusal.value)

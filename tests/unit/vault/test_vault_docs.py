@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 
 from secretsd.crypto.derive import Purpose
-from secretsd.crypto.masterkey import Argon2Parameters, KeyFile
+from secretsd.crypto.masterkey import Argon2Parameters, Wrapping
 from secretsd.crypto.sealing import associated_data
 from secretsd.daemon.firststart import StateFiles
 from secretsd.reserve import FILE_NAME
@@ -30,7 +30,8 @@ STRUCTS = [
     document.OwedLine,
     document.PastEpoch,
     document.Receipt,
-    KeyFile,
+    Wrapping,
+    document.SealedKey,
     Argon2Parameters,
 ]
 
