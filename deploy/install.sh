@@ -298,7 +298,7 @@ purge_state() {
     for one in $folders; do
         [ -d "$one" ] || continue
         step "delete keys, vault and log in $one" || continue
-        find "$one" -xdev -maxdepth 1 -type f \( -name 'vault.json*' -o -name master.key -o -name 'audit.*' \
+        find "$one" -xdev -maxdepth 1 -type f \( -name 'vault.json*' -o -name 'master.key*' -o -name 'audit.*' \
             -o -name .secretsd.reserve \) -delete
         rmdir "$one" 2>/dev/null || say "$one holds something else and stays"
     done

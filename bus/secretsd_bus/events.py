@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from secretsd_bus import canonical
 from secretsd_bus.keys import SigningKey, b64url_encode
-from secretsd_bus.payloads import KeyRotated
+from secretsd_bus.payloads import Introduction
 
 PREFIX: Final = "jarvis.secretsd."
 SOURCE_PREFIX: Final = "/jarvis/secretsd/"
@@ -77,7 +77,7 @@ def line_hash(raw: bytes) -> str:
 def key_rotated(new: SigningKey) -> dict[str, Any]:
     """Return the `data` of an `audit.key_rotated` that introduces `new`; the old key signs the event."""
     jwk = new.public.to_jwk()
-    return KeyRotated(jwk=jwk, proof=b64url_encode(new.sign(canonical.encode(jwk)))).data()
+    return Introduction(jwk=jwk, proof=b64url_encode(new.sign(canonical.encode(jwk)))).data()
 
 
 class _Signer:

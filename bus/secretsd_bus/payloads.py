@@ -129,11 +129,31 @@ class Gap(Payload, frozen=True, kw_only=True):
     reason: Reason
 
 
-class KeyRotated(Payload, frozen=True, kw_only=True):
+class Introduction(Payload, frozen=True, kw_only=True):
     """A new signing key, introduced by the old one; `proof` is the new key's signature over the bytes of `jwk`."""
 
     jwk: Annotated[dict[str, Any], Meta(description="RFC 8037: an OKP key on Ed25519")]
     proof: str
+
+
+class SigningKeyRotated(Introduction, frozen=True, kw_only=True):
+    """The last line of the old signing key, and who asked for the new one."""
+
+    key: Literal["signing"]
+    client: str
+    reason: Reason | None
+    epoch: str
+    generation: Count
+
+
+class VaultKeyRotated(Payload, frozen=True, kw_only=True):
+    """Another key of the daemon's own was changed, and who asked for it."""
+
+    key: Literal["data", "master", "passphrase"]
+    client: str
+    reason: Reason | None
+    epoch: str
+    generation: Count
 
 
 class Checkpoint(Payload, frozen=True, kw_only=True):
@@ -180,7 +200,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "policy.reloaded": Kind(PolicyChanged, "A policy is in force from this generation on."),
     "policy.rejected": Kind(PolicyChanged, "A policy was refused; the old one stays."),
     "audit.gap": Kind(Gap, "Owed events can't or won't be published."),
-    "audit.key_rotated": Kind(KeyRotated, "The signing key changed."),
+    "audit.key_rotated": Kind(SigningKeyRotated, "The signing key changed."),
+    "vault.key_rotated": Kind(VaultKeyRotated, "A data key, the master key or its passphrase changed."),
     "secret.state": Kind(SecretChanged, "Retained: a secret as it stands now.", chained=False),
     "audit.checkpoint": Kind(Checkpoint, "Retained: how far the daemon is.", chained=False),
     "daemon.status": Kind(Presence, "Retained: whether the daemon is connected.", chained=False),

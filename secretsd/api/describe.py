@@ -142,7 +142,8 @@ def _problems(route: Route) -> dict[str, Any]:
     by_status: dict[int, list[str]] = {}
     for slug, status in [*_EVERY_CALL, *((slug, PROBLEM_STATUS[slug]) for slug in route.problems)]:
         by_status.setdefault(status, []).append(slug)
-    if route.body is not None:
+    if route.body is not None or any(one.name == "Idempotency-Key" for one in route.parameters):
+        # The key of another request is refused so, with a body or without.
         by_status.setdefault(422, []).insert(0, "invalid-request")
     return {
         str(status): {

@@ -25,6 +25,9 @@ _LINE_TYPE: Final = f"jarvis.secretsd.{KEY_ROTATED}"
 _PUBLIC_PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 _PRIVATE_PEM: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n?", re.DOTALL)
 PUBLIC_FILE: Final = 0o644
+PRIVATE_NAME: Final = "audit.sign.key"
+PUBLIC_NAME: Final = "audit.sign.pub"
+PAST_NAME: Final = "audit.keys.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class EventKeyFiles:
     @classmethod
     def beside(cls, audit_path: Path) -> EventKeyFiles:
         """Return the files that belong to the log in `audit_path`."""
-        return cls(*(audit_path.with_name(name) for name in ("audit.sign.key", "audit.sign.pub", "audit.keys.json")))
+        return cls(*(audit_path.with_name(name) for name in (PRIVATE_NAME, PUBLIC_NAME, PAST_NAME)))
 
     def candidates(self) -> list[SigningKey]:
         """Return the private keys of the file: one, or two while a rotation is unfinished. Raises KeyFileError."""
@@ -93,7 +96,7 @@ class EventKeyFiles:
         except OSError as error:
             raise KeyFileError(f"can't read {self.private}: {error.strerror}") from error
         try:
-            return [SigningKey.from_pem(pem) for pem in _PRIVATE_PEM.findall(data) or [data]]
+            return private_keys_in(data)
         except ValueError as error:
             raise KeyFileError(
                 f"{self.private} isn't an Ed25519 key in PKCS#8 PEM: restore it from its backup"
@@ -123,14 +126,43 @@ class EventKeyFiles:
 
         The lines first: without them a key of the past could not be told. The old private key goes last.
         """
-        stored = _Stored(
-            format=1, past=tuple(_StoredKey(past.key.to_jwk()["x"], past.line.decode()) for past in keys.past)
-        )
         if keys.past:
-            _write(self.past, msgspec.json.encode(stored) + b"\n", PUBLIC_FILE)
-        public = b"".join(key.to_pem() for key in (keys.current.public, *(past.key for past in keys.past)))
-        _write(self.public, public, PUBLIC_FILE)
+            _write(self.past, past_file(keys), PUBLIC_FILE)
+        _write(self.public, public_file(keys), PUBLIC_FILE)
         _write(self.private, keys.current.to_pem(), files.PRIVATE_FILE)
+
+
+def past_file(keys: EventKeys) -> bytes:
+    """Return the bytes of audit.keys.json."""
+    past = tuple(_StoredKey(one.key.to_jwk()["x"], one.line.decode()) for one in keys.past)
+    return msgspec.json.encode(_Stored(format=1, past=past)) + b"\n"
+
+
+def public_file(keys: EventKeys) -> bytes:
+    """Return the bytes of audit.sign.pub: the key in force, then those before it."""
+    return b"".join(key.to_pem() for key in (keys.current.public, *(past.key for past in keys.past)))
+
+
+def private_keys_in(pem: bytes) -> list[SigningKey]:
+    """Return the private keys in one PEM or more. Raises ValueError where one isn't Ed25519."""
+    return [SigningKey.from_pem(one) for one in _PRIVATE_PEM.findall(pem) or [pem]]
+
+
+def linked(current: VerifyKey, past: Sequence[PastKey]) -> tuple[PastKey, ...]:
+    """Return those of `past`, newest first, that lead to `current` unbroken: each introduced the one after it."""
+    found: list[PastKey] = []
+    follows = current
+    for one in past:
+        ring = KeyRing([one.key])
+        try:
+            introduced = ring.follow(verify_line(one.line, ring))
+        except Refused:
+            break
+        if introduced is None or introduced.keyid != follows.keyid:
+            break
+        found.append(one)
+        follows = one.key
+    return tuple(found)
 
 
 def in_force(

@@ -7,6 +7,7 @@ where that isn't allowed through /proc/net/tcp. Only a socket in state ESTABLISH
 
 from __future__ import annotations
 
+import atexit
 import socket
 import struct
 from collections.abc import Callable
@@ -63,6 +64,7 @@ class TcpPeers:
 
 
 _peers: Final = TcpPeers()
+atexit.register(_peers.close)  # it lives as long as the process, whose daemon comes and goes in tests
 
 
 def uid_of_tcp_peer(local: tuple[Any, ...] | str, remote: tuple[Any, ...] | str) -> int | None:

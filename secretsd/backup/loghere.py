@@ -6,9 +6,10 @@ import zlib
 from pathlib import Path
 
 import msgspec
-from secretsd_bus import VerifyKey, line_hash
+from secretsd_bus import line_hash
 
 from secretsd.audit import recovery
+from secretsd.audit.eventkeys import EventKeys
 from secretsd.audit.reader import LogReader, last_line
 from secretsd.backup.judgement import LogHere
 from secretsd.backup.manifest import Checkpoint
@@ -17,25 +18,26 @@ from secretsd.errors import VaultError
 _ANOTHER_WAY = "the audit log that is here went another way than the backup's, so its lines would be moved aside"
 
 
-def look(path: Path, key: VerifyKey, at: Checkpoint, backup_log: Path) -> LogHere | None:
+def look(path: Path, keys: EventKeys, at: Checkpoint, backup_log: Path) -> LogHere | None:
     """Return how the log in `path` stands to a backup's; None for one without a line.
 
-    `key` should have signed its last line. Raises OSError.
+    One of `keys` should have signed each of its lines. Raises OSError.
     """
     log_id = _claimed_id(path)
     if log_id is None:
         return None
     if log_id != at.log_id:
         return LogHere(log_id, lost_because="the audit log that is here is another one, begun since the backup")
+    key, past = keys.current.public, [one.key for one in keys.past]
     try:
-        end = recovery.end_of_log(path, key)
+        end = recovery.end_of_log(path, key, past)
         if end is None:
             return None
         if end.sequence < at.sequence:
             return LogHere(
                 log_id, lost_because=None if _hash_at(backup_log, end.sequence) == end.head else _ANOTHER_WAY
             )
-        reach = recovery.reach(path, log_id=log_id, sequence=at.sequence, head=at.head, key=key)
+        reach = recovery.reach(path, log_id=log_id, sequence=at.sequence, head=at.head, key=key, also=past)
     except (VaultError, EOFError, zlib.error):
         return LogHere(
             log_id,

@@ -21,12 +21,13 @@ VAULT: Final = "vault.json"
 CURSOR: Final = "vault.json.bus"
 SIGN_KEY: Final = "audit.sign.key"
 SIGN_PUB: Final = "audit.sign.pub"
+PAST_KEYS: Final = "audit.keys.json"
 PRUNED: Final = "audit.pruned.json"
 CONFIG: Final = "config.toml"
 POLICY: Final = "policy.yaml"
 LOG: Final = "audit.jsonl"
 
-ORDER: Final = (MANIFEST, VAULT, CURSOR, SIGN_KEY, SIGN_PUB, PRUNED, CONFIG, POLICY, LOG)
+ORDER: Final = (MANIFEST, VAULT, CURSOR, SIGN_KEY, SIGN_PUB, PAST_KEYS, PRUNED, CONFIG, POLICY, LOG)
 """The members of an archive, in the order in which they stand."""
 
 REQUIRED: Final = frozenset({VAULT, SIGN_KEY, SIGN_PUB, LOG})

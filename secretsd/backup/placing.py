@@ -82,7 +82,7 @@ def finish(state: StateFiles, journal: Journal) -> None:
     vault_stage, audit_stage = stages(state)
     if (audit_stage / state.audit.name).exists():
         # As long as the new log waits, any log that is found is the old one.
-        for old in (*find_files(state.audit), state.audit.with_name(PRUNED_NAME)):
+        for old in (*find_files(state.audit), state.audit.with_name(PRUNED_NAME), state.past_keys):
             _set_aside(old, journal)
     for target in _targets(state):
         staged = (vault_stage if target.parent == vault_stage.parent else audit_stage) / target.name
@@ -96,8 +96,11 @@ def finish(state: StateFiles, journal: Journal) -> None:
 
 
 def _targets(state: StateFiles) -> Iterator[Path]:
-    """Yield what may wait to be placed, in order: the new log after what belongs to it, the vault last."""
-    yield from (state.sign_key, state.sign_pub, state.audit.with_name(PRUNED_NAME), state.audit)
+    """Yield what may wait to be placed, in order.
+
+    The new log comes before what belongs to it: as long as it waits, what lies there of those is the old.
+    """
+    yield from (state.sign_key, state.sign_pub, state.audit, state.past_keys, state.audit.with_name(PRUNED_NAME))
     yield from (state.cursor, state.vault)
 
 

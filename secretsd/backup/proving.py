@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from secretsd_bus import KeyRing, SigningKey, VerifyKey, line_hash
 
+from secretsd.audit.eventkeys import EventKeyFiles, EventKeys, PastKey, linked, private_keys_in
 from secretsd.audit.reader import LogReader
 from secretsd.audit.verifier import ChainBroken, verify_files
-from secretsd.backup.manifest import SIGN_KEY, VAULT
+from secretsd.backup.manifest import LOG, PAST_KEYS, SIGN_KEY, VAULT
 from secretsd.backup.unpack import Unpacked
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import BackupError, KeyFileError, SealError, VaultError
@@ -19,10 +20,13 @@ from secretsd.vault.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was found good. `vault` and `values` (how many were opened) only with the master key."""
+    """What was found good. `vault` and `values` (how many were opened) only with the master key.
+
+    `keys` are those that sign the log, as of its end.
+    """
 
     position: Position
-    key: SigningKey
+    keys: EventKeys
     lines: int
     vault: Vault | None
     values: int
@@ -30,34 +34,54 @@ class Proof:
 
 def prove(
     unpacked: Unpacked,
-    master: Sensitive | None,
+    masters: Sequence[Sensitive],
     trusted: VerifyKey | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Proof:
-    """Return what the backup proves. `trusted` is the key that its log begins with, where one is known from elsewhere.
+    """Return what the backup proves.
+
+    `masters` are what the master key may be, none where it isn't known. `trusted` is the key that the backup's log
+    begins with, where one is known from elsewhere.
 
     Raises BackupError with the first fault.
     """
-    key = _signing_key(unpacked)
-    unpacked.read.check(KeyRing([key.public]))
-    lines = _chain(unpacked, key, trusted, progress)
+    candidates = _signing_keys(unpacked)
+    unpacked.read.check(KeyRing([key.public for key in candidates]))
+    lines, key = _chain(unpacked, candidates, trusted, progress)
+    keys = EventKeys(key, _past(unpacked, key))
     position = _of_one_time(unpacked)
-    if master is None:
-        return Proof(position, key, lines, None, 0)
-    vault = _vault(unpacked, master)
-    return Proof(position, key, lines, vault, _open_all(vault))
+    if not masters:
+        return Proof(position, keys, lines, None, 0)
+    vault = _vault(unpacked, masters)
+    return Proof(position, keys, lines, vault, _open_all(vault))
 
 
-def _signing_key(unpacked: Unpacked) -> SigningKey:
+def _signing_keys(unpacked: Unpacked) -> list[SigningKey]:
+    """Return the key in force, and one that its vault still has to introduce, where there is one."""
     try:
-        return SigningKey.from_pem(unpacked.small[SIGN_KEY].reveal())
+        return private_keys_in(unpacked.small[SIGN_KEY].reveal())
     except ValueError as error:
         raise BackupError(f"{SIGN_KEY} in the backup is no Ed25519 key") from error
 
 
+def _past(unpacked: Unpacked, key: SigningKey) -> tuple[PastKey, ...]:
+    """Return the keys before `key`; each has to have introduced the one after it."""
+    try:
+        past = EventKeyFiles.beside(unpacked.folder / LOG).load_past()
+    except KeyFileError:
+        raise BackupError(f"{PAST_KEYS} in the backup doesn't hold the signing keys of the past") from None
+    if linked(key.public, past) != past:
+        raise BackupError(f"{PAST_KEYS} in the backup names keys that the log's key doesn't follow from")
+    return past
+
+
 def _chain(
-    unpacked: Unpacked, key: SigningKey, trusted: VerifyKey | None, progress: Callable[[int], None] | None
-) -> int:
+    unpacked: Unpacked,
+    candidates: Sequence[SigningKey],
+    trusted: VerifyKey | None,
+    progress: Callable[[int], None] | None,
+) -> tuple[int, SigningKey]:
+    """Return how many lines there are, and which of the keys is in force behind the last."""
     at = unpacked.manifest.checkpoint
     try:
         report = verify_files([unpacked.log], trusted, progress)
@@ -70,15 +94,16 @@ def _chain(
     if report.last is None:
         if at.sequence:
             raise BackupError(f"the log in the backup is empty, and its manifest says that it reaches {at.sequence}")
-        return 0
+        return 0, candidates[0]
     if (report.first, report.last, report.head) != (at.first, at.sequence, at.head):
         raise BackupError(
             f"the log in the backup goes from line {report.first} to {report.last}, and its manifest's checkpoint is "
             f"of lines {at.first} to {at.sequence}, or of another log"
         )
-    if report.key is None or report.key.keyid != key.keyid:
+    key = next((one for one in candidates if report.key is not None and one.keyid == report.key.keyid), None)
+    if key is None:
         raise BackupError(f"{SIGN_KEY} in the backup is not the key that the log ends with")
-    return report.lines
+    return report.lines, key
 
 
 def _of_one_time(unpacked: Unpacked) -> Position:
@@ -106,9 +131,9 @@ def _of_one_time(unpacked: Unpacked) -> Position:
     return position
 
 
-def _vault(unpacked: Unpacked, master: Sensitive) -> Vault:
+def _vault(unpacked: Unpacked, masters: Sequence[Sensitive]) -> Vault:
     try:
-        return Vault.load(unpacked.folder / VAULT, master)
+        return Vault.load(unpacked.folder / VAULT, masters)
     except VaultError:
         raise BackupError(
             f"{VAULT} in the backup fails its MAC under this master key: the backup is of another vault, or the master "

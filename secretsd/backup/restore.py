@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec.structs import replace
-from secretsd_bus import SigningKey
 
 from secretsd import files
 from secretsd.audit import pruning, recovery
+from secretsd.audit.eventkeys import PUBLIC_FILE, EventKeys
 from secretsd.audit.pruned import PRUNED_NAME
 from secretsd.backup import judgement, loghere, placing
-from secretsd.backup.manifest import CURSOR, PRUNED, SIGN_KEY, SIGN_PUB
+from secretsd.backup.manifest import CURSOR, PAST_KEYS, PRUNED, SIGN_KEY, SIGN_PUB
 from secretsd.backup.placing import Journal
 from secretsd.backup.proving import Proof, prove
 from secretsd.backup.unpack import Unpacked, unpack
@@ -25,7 +26,7 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.daemon import passphrase
 from secretsd.daemon.acceptance import goes_on, new_epoch
 from secretsd.daemon.firststart import StateFiles
-from secretsd.daemon.opening import load_master_key
+from secretsd.daemon.opening import load_event_keys, load_master_keys
 from secretsd.daemon.remembered import ask_broker
 from secretsd.errors import BackupError, KeyFileError, VaultError
 from secretsd.outbox import cursor as cursors
@@ -62,7 +63,7 @@ def restore(
     """
     state = StateFiles(config)
     made = [folder for folder in {state.vault.parent, state.audit.parent} if not folder.exists()]
-    master = _master_key(state)
+    masters = _master_keys(state)
     state.make_folders()
     lock = Lock(state.lock)
     try:
@@ -71,7 +72,7 @@ def restore(
             if placing.unfinished(state) is not None:
                 raise BackupError("an earlier restore was interrupted: run `secretsctl backup restore --resume` first")
             try:
-                restored = _prepared(config, state, sealed, using, master, accept_older, progress)
+                restored = _prepared(config, state, sealed, using, masters, accept_older, progress)
                 placing.decide(state, restored.journal)
             except BaseException:
                 # A journal that is there, though perhaps not durable, is a decision.
@@ -106,7 +107,7 @@ def _prepared(
     state: StateFiles,
     sealed: Path,
     using: Identities | Sensitive,
-    master: Sensitive,
+    masters: Sequence[Sensitive],
     accept_older: bool,
     progress: Callable[[int], None] | None,
 ) -> Restored:
@@ -115,12 +116,12 @@ def _prepared(
     folder = audit_stage / _UNPACKED
     folder.mkdir(mode=files.PRIVATE_FOLDER)
     unpacked = unpack(sealed, using, folder)
-    proof = prove(unpacked, master, None, progress)
+    proof = prove(unpacked, masters, None, progress)
     at = unpacked.manifest.checkpoint
-    key_here = _key_here(state)
-    log = loghere.look(state.audit, (key_here or proof.key).public, at, unpacked.log)
+    keys_here = _keys_here(state)
+    log = loghere.look(state.audit, keys_here or proof.keys, at, unpacked.log)
     here = _position_here(state)
-    broker = ask_broker(config, proof.key, at.log_id)
+    broker = ask_broker(config, _newer(proof.keys, keys_here), at.log_id)
     verdict = judgement.judge(proof.position, at.sequence, here, log, broker)
     if verdict.foreign is not None:
         raise BackupError(
@@ -134,18 +135,18 @@ def _prepared(
             "Nothing was changed. If what came after it is lost for good, give --accept-older"
         )
     kept = log is not None and log.kept
-    key = key_here if kept and key_here is not None else proof.key
+    keys = keys_here if kept and keys_here is not None else proof.keys
     document = _document(
         proof,
         state.audit if kept else unpacked.log,
-        key,
+        keys,
         (*broker.epochs, *(() if here is None else (here.epoch,))),
         unpacked.manifest.created_at,
     )
     assert proof.vault is not None  # noqa: S101 — there was a master key to prove it with
     files.replace(vault_stage / state.vault.name, proof.vault.encode(document))
     _stage_cursor(state, unpacked, vault_stage, document, kept=kept)
-    if not kept or key_here is None:
+    if not kept or keys_here is None:
         _stage_keys(state, unpacked, audit_stage)
     if not kept:
         _stage_log(state, unpacked, audit_stage)
@@ -163,21 +164,27 @@ def _prepared(
     return Restored(journal, older, broker.asked)
 
 
-def _master_key(state: StateFiles) -> Sensitive:
+def _master_keys(state: StateFiles) -> list[Sensitive]:
     if not state.master_key.exists():
         raise KeyFileError(
             f"{state.master_key} is missing, and no backup holds it: bring it back first, with `secretsctl "
             "recovery import`"
         )
-    return load_master_key(state.master_key, passphrase.provided())
+    return load_master_keys(state.master_key, passphrase.provided())
 
 
-def _key_here(state: StateFiles) -> SigningKey | None:
-    """Return the signing key that is here; None where there is none that can be used."""
+def _keys_here(state: StateFiles) -> EventKeys | None:
+    """Return the signing keys of the log that is here; None where there are none that can be used."""
     try:
-        return SigningKey.from_pem(files.read_private(state.sign_key))
-    except (FileNotFoundError, ValueError, files.ReadableByOthers):
+        return load_event_keys(state)
+    except (KeyFileError, VaultError, EOFError, zlib.error):
         return None
+
+
+def _newer(backups: EventKeys, here: EventKeys | None) -> EventKeys:
+    """Return the keys that are further on: those that are here, where they follow from the backup's."""
+    follow = here is not None and any(past.key.keyid == backups.current.keyid for past in here.past)
+    return here if here is not None and follow else backups
 
 
 def _position_here(state: StateFiles) -> Position | None:
@@ -190,19 +197,26 @@ def _position_here(state: StateFiles) -> Position | None:
         return None
 
 
-def _document(proof: Proof, log: Path, key: SigningKey, epochs: Sequence[str], created_at: str) -> Document:
+def _document(proof: Proof, log: Path, keys: EventKeys, epochs: Sequence[str], created_at: str) -> Document:
     """Return the vault's document in its new epoch, with the lines that its last commit still owes to the log."""
     assert proof.vault is not None  # noqa: S101 — as above
     before = proof.vault.document
-    end = recovery.end_of_log(log, key.public)
+    end = recovery.end_of_log(log, keys.current.public, [past.key for past in keys.past])
     note = f"restored from the backup of {created_at}: {goes_on(before, end)}"
     document = new_epoch(before, end, tuple(epoch for epoch in epochs if epoch != before.epoch), note)
-    return replace(document, outbox=(*_owed(before, log, key), *document.outbox))
+    return replace(document, outbox=(*_owed(before, log, keys), *document.outbox))
 
 
-def _owed(before: Document, log: Path, key: SigningKey) -> tuple[OwedLine, ...]:
+def _owed(before: Document, log: Path, keys: EventKeys) -> tuple[OwedLine, ...]:
     mark = before.audit
-    reach = recovery.reach(log, log_id=mark.log_id, sequence=mark.sequence, head=mark.head, key=key.public)
+    reach = recovery.reach(
+        log,
+        log_id=mark.log_id,
+        sequence=mark.sequence,
+        head=mark.head,
+        key=keys.current.public,
+        also=[past.key for past in keys.past],
+    )
     if reach.gone is not None:
         return ()
     there = [(event.type, event.subject, event.data) for event in reach.since_mark]
@@ -225,7 +239,10 @@ def _stage_cursor(state: StateFiles, unpacked: Unpacked, stage: Path, document: 
 
 def _stage_keys(state: StateFiles, unpacked: Unpacked, stage: Path) -> None:
     files.replace(stage / state.sign_key.name, unpacked.small[SIGN_KEY].reveal())
-    files.replace(stage / state.sign_pub.name, unpacked.small[SIGN_PUB].reveal(), 0o644)
+    files.replace(stage / state.sign_pub.name, unpacked.small[SIGN_PUB].reveal(), PUBLIC_FILE)
+    past = unpacked.bytes_of(PAST_KEYS)
+    if past is not None:
+        files.replace(stage / state.past_keys.name, past, PUBLIC_FILE)
 
 
 def _stage_log(state: StateFiles, unpacked: Unpacked, stage: Path) -> None:

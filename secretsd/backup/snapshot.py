@@ -13,13 +13,22 @@ import msgspec
 from msgspec import Struct
 from secretsd_bus import PREFIX, ZERO_HASH, SigningKey, VerifyKey, line_hash
 
-from secretsd import files
+from secretsd.audit.eventkeys import (
+    EventKeyFiles,
+    EventKeys,
+    keys_in,
+    linked,
+    past_file,
+    public_file,
+    with_missing,
+)
 from secretsd.audit.pruned import PRUNED_NAME
 from secretsd.audit.reader import LogReader, peek
 from secretsd.audit.recovery import WITH_GENERATION
 from secretsd.backup.manifest import (
     CONFIG,
     CURSOR,
+    PAST_KEYS,
     POLICY,
     PRUNED,
     SIGN_KEY,
@@ -36,6 +45,7 @@ from secretsd.vault.position import Position, position_in
 
 TRIES: Final = 5
 PROGRESS_LINES: Final = 1000
+_KEY_ROTATED: Final = PREFIX + "audit.key_rotated"
 
 Progress = Callable[[int], None]
 
@@ -56,6 +66,8 @@ class Cut:
     """Whether there are older lines, behind a gap, that are left out."""
     signed_by: str | None
     """The id of the key in force at the end."""
+    rotated_at: int
+    """The sequence of the last line that introduced a signing key, 0 for none."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -99,13 +111,14 @@ def _taken(config: Config, state: StateFiles, progress: Progress | None) -> Snap
     vault = store.read(state.vault)
     position = position_in(vault, state.vault)
     cut = _cut(state.audit, position, progress)
-    small = {VAULT: vault, SIGN_KEY: _private(state.sign_key), SIGN_PUB: state.sign_pub.read_bytes()}
-    key = _signing_key(small[SIGN_KEY], state.sign_key)
-    if cut.signed_by not in {None, key.keyid}:
-        raise Changed(
-            f"{state.sign_key} is not the key that signed the log's last line: if no key is just being rotated, put "
-            "the right one back from its backup"
-        )
+    keys, ready = _event_keys(state, cut)
+    small = {
+        VAULT: vault,
+        SIGN_KEY: b"".join(key.to_pem() for key in (keys.current, *ready)),
+        SIGN_PUB: public_file(keys),
+    }
+    if keys.past:
+        small[PAST_KEYS] = past_file(keys)
     beside = {
         CURSOR: state.cursor,
         PRUNED: state.audit.with_name(PRUNED_NAME),
@@ -113,7 +126,27 @@ def _taken(config: Config, state: StateFiles, progress: Progress | None) -> Snap
         POLICY: config.security.rbac_policy_path,
     }
     small |= {name: path.read_bytes() for name, path in beside.items() if path.exists()}
-    return Snapshot(position, small, cut, key)
+    return Snapshot(position, small, cut, keys.current)
+
+
+def _event_keys(state: StateFiles, cut: Cut) -> tuple[EventKeys, list[SigningKey]]:
+    """Return the signing keys as of the cut's end, and what lies ready and wasn't introduced in it."""
+    key_files = EventKeyFiles.beside(state.audit)
+    candidates = key_files.candidates()
+    current = next((key for key in candidates if cut.signed_by in {None, key.keyid}), None)
+    if current is None:
+        raise Changed(
+            f"{state.sign_key} is not the key that signed the log's last line: if no key is just being rotated, put "
+            "the right one back from its backup"
+        )
+    past = key_files.load_past()
+    if cut.rotated_at > (past[0].last_sequence if past else 0):
+        # Between the line that introduces a key and the files that tell of it; or the file was lost.
+        known = [key.public for key in candidates] + keys_in(state.sign_pub.read_bytes())
+        past = with_missing(past, state.audit, known)
+    past = linked(current.public, [one for one in past if one.last_sequence <= cut.last])
+    ended = {current.keyid, *(one.key.keyid for one in past)}
+    return EventKeys(current, past), [key for key in candidates if key.keyid not in ended]
 
 
 def log_lines(state: StateFiles, cut: Cut) -> Iterator[bytes]:
@@ -134,7 +167,7 @@ def log_lines(state: StateFiles, cut: Cut) -> Iterator[bytes]:
 def _cut(path: Path, position: Position, progress: Progress | None) -> Cut:
     """Read the log through, from its oldest line to the last that the vault can know of."""
     mark = position.audit
-    first = last = size = read = 0
+    first = last = size = read = rotated_at = 0
     head, signed_by, gap = ZERO_HASH, None, False
     digest = hashlib.sha256()
     try:
@@ -155,6 +188,8 @@ def _cut(path: Path, position: Position, progress: Progress | None) -> Cut:
             digest.update(raw)
             digest.update(b"\n")
             signed_by = _key_after(raw)
+            if place.type == _KEY_ROTATED:
+                rotated_at = last
             read += 1
             if progress is not None and read % PROGRESS_LINES == 0:
                 progress(read)
@@ -165,7 +200,7 @@ def _cut(path: Path, position: Position, progress: Progress | None) -> Cut:
             f"the log {path} ends at line {last} and the vault knows {mark.sequence}: run `secretsctl doctor`; no "
             "backup was made"
         )
-    return Cut(first, last, head, Part(size, digest.hexdigest()), gap, signed_by)
+    return Cut(first, last, head, Part(size, digest.hexdigest()), gap, signed_by, rotated_at)
 
 
 class _Data(Struct, frozen=True):
@@ -191,7 +226,7 @@ def _is_later(raw: bytes, position: Position) -> bool:
 def _key_after(raw: bytes) -> str:
     """Return the id of the key in force behind a line."""
     line = _parsed(raw)
-    if line.type == PREFIX + "audit.key_rotated" and line.data.jwk is not None:
+    if line.type == _KEY_ROTATED and line.data.jwk is not None:
         try:
             return VerifyKey.from_jwk(line.data.jwk).keyid
         except ValueError:
@@ -214,17 +249,3 @@ def _broken(path: Path, sequence: int) -> str:
         f"the chain of {path} is broken at line {sequence}, after what the vault knows: run `secretsctl audit verify`; "
         "no backup was made"
     )
-
-
-def _private(path: Path) -> bytes:
-    try:
-        return files.read_private(path)
-    except files.ReadableByOthers as error:
-        raise BackupError(str(error)) from error
-
-
-def _signing_key(data: bytes, path: Path) -> SigningKey:
-    try:
-        return SigningKey.from_pem(data)
-    except ValueError as error:
-        raise BackupError(f"{path} isn't an Ed25519 key in PKCS#8 PEM: restore it from its backup") from error

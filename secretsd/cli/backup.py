@@ -31,7 +31,7 @@ from secretsd.config import Config, load
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.daemon import passphrase
 from secretsd.daemon.firststart import StateFiles
-from secretsd.daemon.opening import load_master_key
+from secretsd.daemon.opening import load_master_keys
 from secretsd.errors import SecretsdError
 
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -113,12 +113,12 @@ def verify(
     using = open_with(file, identities, passphrase_file)
     with _failing():
         loaded = _loaded(config)
-        master = _master(master_key, loaded)
+        masters = _masters(master_key, loaded)
         trusted = None if pubkey is None else pem_key(pubkey)
         with tempfile.TemporaryDirectory(prefix="secretsd-verify-") as folder, counter("verifying the log") as count:
             unpacked = unpack(file, using, Path(folder))
-            proof = prove(unpacked, master, trusted, count)
-    if loaded is not None and master is not None:
+            proof = prove(unpacked, masters, trusted, count)
+    if loaded is not None and masters:
         with contextlib.suppress(OSError):
             record.note_verified(StateFiles(loaded), unpacked.manifest, rfc3339(SystemClock().now_ms()))
     show_proof(settings, unpacked.manifest, proof)
@@ -226,8 +226,8 @@ def _loaded(config: Path) -> Config | None:
     return load(config) if config.exists() else None
 
 
-def _master(named: Path | None, config: Config | None) -> Sensitive | None:
+def _masters(named: Path | None, config: Config | None) -> list[Sensitive]:
     path = named or (None if config is None else config.paths.master_key_path)
     if path is None or (named is None and not path.exists()):
-        return None
-    return load_master_key(path, passphrase.provided())
+        return []
+    return load_master_keys(path, passphrase.provided())

@@ -44,14 +44,14 @@ def show_proof(settings: Settings, manifest: Manifest, proof: Proof) -> None:
     """Print what was proven of a backup, and what wasn't."""
     if settings.as_json:
         emit_json(
-            {"ok": True, **_about(manifest), "lines": proof.lines, "key": proof.key.keyid}
+            {"ok": True, **_about(manifest), "lines": proof.lines, "key": proof.keys.current.keyid}
             | {"master_key": proof.vault is not None, "values": proof.values}
         )
         return
     at = manifest.checkpoint
     click.echo(
         f"{styled('ok', 'green')}: of {manifest.created_at}, generation {at.generation}, {proof.lines} lines of the "
-        f"log up to {at.sequence}, signed by {proof.key.keyid}"
+        f"log up to {at.sequence}, signed by {proof.keys.current.keyid}"
     )
     if proof.vault is None:
         note("whose vault it is wasn't proven, and no value opened: that takes the master key (--master-key)")

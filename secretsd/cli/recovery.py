@@ -12,9 +12,8 @@ import click
 
 from secretsd import files
 from secretsd.cli import material
-from secretsd.cli.audit import DEFAULT_CONFIG
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, json_option
+from secretsd.cli.options import DEFAULT_CONFIG, Settings, json_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.terminal import note
 from secretsd.config import Config, load

@@ -8,6 +8,7 @@ from typing import Final
 from secretsd_bus import ZERO_HASH, SigningKey
 
 from secretsd import files, policy
+from secretsd.audit.eventkeys import PAST_NAME, PRIVATE_NAME, PUBLIC_NAME
 from secretsd.audit.logfiles import find_files
 from secretsd.config import Config
 from secretsd.crypto import masterkey
@@ -17,8 +18,6 @@ from secretsd.outbox import cursor
 from secretsd.vault.keys import new_id
 from secretsd.vault.vault import Vault, empty_document
 
-KEY_NAME: Final = "audit.sign.key"
-PUBLIC_NAME: Final = "audit.sign.pub"
 _MARK_SUFFIX: Final = ".first-start"
 _RESTORE_SUFFIX: Final = ".restore"
 
@@ -30,8 +29,9 @@ class StateFiles:
         self.vault = config.paths.vault_path
         self.master_key = config.paths.master_key_path
         self.audit = config.paths.audit_path
-        self.sign_key = self.audit.with_name(KEY_NAME)
+        self.sign_key = self.audit.with_name(PRIVATE_NAME)
         self.sign_pub = self.audit.with_name(PUBLIC_NAME)
+        self.past_keys = self.audit.with_name(PAST_NAME)
         self.mark = self.vault.with_name(self.vault.name + _MARK_SUFFIX)
         self.cursor = self.vault.with_name(self.vault.name + cursor.SUFFIX)
         self.lock = self.vault.with_name(self.vault.name + ".lock")

@@ -105,10 +105,19 @@ def load_keys(state: StateFiles, given: Sensitive | None) -> tuple[list[Sensitiv
 
     There is one master key but for the time of its rotation. Raises KeyFileError, VaultError.
     """
-    _, opened = _master_keys(state.master_key, given)
-    candidates = EventKeyFiles.beside(state.audit).candidates()
-    event_keys, _ = _event_keys(state, candidates)
-    return [key.master for key in opened if key is not None], event_keys
+    return load_master_keys(state.master_key, given), load_event_keys(state)
+
+
+def load_master_keys(path: Path, given: Sensitive | None) -> list[Sensitive]:
+    """Return what the master key in `path` may be, as `load_keys` does. Raises KeyFileError."""
+    _, opened = _master_keys(path, given)
+    return [key.master for key in opened if key is not None]
+
+
+def load_event_keys(state: StateFiles) -> EventKeys:
+    """Return the signing keys as the log has them. Raises KeyFileError, VaultError, OSError."""
+    event_keys, _ = _event_keys(state, EventKeyFiles.beside(state.audit).candidates())
+    return event_keys
 
 
 def open_vault(state: StateFiles, given: Sensitive | None) -> tuple[Vault, MasterKeyFile]:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from secretsd_bus import BusError, Event, Link, Message, SigningKey, Topics
+from secretsd_bus import BusError, Event, Link, Message, Topics
 
+from secretsd.audit.eventkeys import EventKeys
 from secretsd.config import Config
 from secretsd.outbox.witness import Witness
-from secretsd.vault.vault import new_id
+from secretsd.vault.keys import new_id
 
 BROKER_SECONDS: Final = 3.0
 
@@ -29,16 +30,16 @@ class Remembered:
         return (str(self.checkpoint["epoch"]),) if "epoch" in self.checkpoint else ()
 
 
-def ask_broker(config: Config, key: SigningKey, log_id: str) -> Remembered:
-    """Return the checkpoint of the log `log_id` that the broker retains; only one that `key` signed counts."""
+def ask_broker(config: Config, keys: EventKeys, log_id: str) -> Remembered:
+    """Return the checkpoint of the log `log_id` that the broker retains; only one that `keys` signed counts."""
     if not config.bus.enabled:
         return Remembered(asked=True)
-    return asyncio.run(_asked(config, key, log_id))
+    return asyncio.run(_asked(config, keys, log_id))
 
 
-async def _asked(config: Config, key: SigningKey, log_id: str) -> Remembered:
+async def _asked(config: Config, keys: EventKeys, log_id: str) -> Remembered:
     topics = Topics(config.bus.topic_prefix)
-    witness = Witness(topics, key.public, log_id)
+    witness = Witness(topics, keys, log_id)
     arrived: asyncio.Queue[Message] = asyncio.Queue()
     try:
         async with asyncio.timeout(BROKER_SECONDS):

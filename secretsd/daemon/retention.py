@@ -16,7 +16,8 @@ from secretsd.audit.reader import LogReader
 from secretsd.clock import SystemClock
 from secretsd.config import Config
 from secretsd.daemon.firststart import StateFiles, refuse_unfinished_restore
-from secretsd.errors import PruneError
+from secretsd.daemon.opening import load_event_keys
+from secretsd.errors import KeyFileError, PruneError
 from secretsd.outbox import cursor as cursors
 from secretsd.outbox.feed import first_after
 from secretsd.vault import store
@@ -91,6 +92,6 @@ def _holds(config: Config, state: StateFiles, mark: AuditMark, now_ms: int) -> l
 
 def _signing_key(state: StateFiles) -> SigningKey:
     try:
-        return SigningKey.from_pem(files.read_private(state.sign_key))
-    except (files.ReadableByOthers, ValueError) as error:
+        return load_event_keys(state).current
+    except KeyFileError as error:
         raise PruneError(f"{state.sign_key}, which signs the record {PRUNED_NAME}, can't be used: {error}") from error

@@ -28,7 +28,7 @@ class Position(Struct, frozen=True):
 
 def position_in(data: bytes, path: Path) -> Position:
     """Return the position that the bytes of a vault.json claim; `path` is for the messages. Raises VaultError."""
-    Codec.vault_id(data, path)
+    Codec.preamble(data, path)
     try:
         return msgspec.json.decode(data, type=Position)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:

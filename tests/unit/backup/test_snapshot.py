@@ -11,7 +11,7 @@ from secretsd.backup.create import to_file
 from secretsd.backup.manifest import LOG
 from secretsd.backup.proving import prove
 from secretsd.backup.snapshot import Changed
-from secretsd.errors import BackupError
+from secretsd.errors import BackupError, KeyFileError
 from tests.unit.backup.places import SEALS, Place, unpacked
 
 
@@ -109,7 +109,7 @@ def test_a_backup_that_exists_is_not_replaced_unasked(place: Place) -> None:
 
 def test_a_backup_that_fails_leaves_nothing_behind(place: Place) -> None:
     place.state.sign_key.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(KeyFileError, match="No such file"):
         place.back_up()
     assert not list(place.folder.glob("*.age*"))
 
