@@ -15,7 +15,7 @@ import pytest
 from secretsd_client import SecretsClient, Settings
 
 from tests.support.broker import Broker
-from tests.support.daemon import COMMANDS, Daemon
+from tests.support.daemon import COMMANDS, OPEN_POLICY, Daemon
 from tests.support.waiting import eventually
 
 New = Callable[..., Daemon]
@@ -111,6 +111,31 @@ def test_a_lost_host_comes_back_with_its_broker_as_the_witness(daemon: Daemon, i
     daemon.start().wait_bus()
     assert daemon.api.value("shared_x") == "one"
     assert daemon.api.get("/healthz").status == 200
+
+
+def test_backups_of_before_and_after_rotations_of_keys_verify_and_the_newer_one_is_restored(
+    broker: Broker, prefix: str, new_daemon: New, identity: Path, tmp_path: Path
+) -> None:
+    admin = {**OPEN_POLICY["clients"]["admin"], "can": ["read", "write", "rotate", "delete", "audit", "admin"]}
+    daemon = new_daemon(bus=broker.url, prefix=prefix, policy={"clients": {**OPEN_POLICY["clients"], "admin": admin}})
+    daemon.start().wait_bus()
+    daemon.api.create("shared_x", "one")
+    first, before = tmp_path / "first.pem", back_up(daemon, tmp_path / "before.age")
+    first.write_bytes(daemon.public_key_path.read_bytes())
+    for key in ("signing", "data"):
+        daemon.api.post("/keys/rotate", {"key": key}).ok()
+    daemon.api.update("shared_x", "two")
+    daemon.terminate()
+    after = back_up(daemon, tmp_path / "after.age")
+    for sealed in (before, after):
+        assert "ok:" in secretsctl(daemon, "backup", "verify", sealed, "--identity", identity, "--pubkey", first)
+    shutil.rmtree(daemon.audit_path.parent)
+    daemon.vault_path.unlink()
+    secretsctl(daemon, "backup", "restore", after, "--identity", identity)
+    daemon.start().wait_bus()
+    assert daemon.api.value("shared_x") == "two"
+    assert len(daemon.api.get("/keys").ok()["keys"]) == 2
+    assert "ok:" in secretsctl(daemon, "audit", "verify", "--pubkey", first)
 
 
 def test_age_and_tar_open_a_backup_without_secretsctl(daemon: Daemon, identity: Path, tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ NEXT: Final = key(2)
 FOREIGN: Final = key(3)
 
 
+def asked(kind: str) -> dict[str, Any]:
+    """Who asked for a rotation of the key `kind`."""
+    return {"key": kind, "client": "admin", "reason": None, "epoch": EPOCH, "generation": 43}
+
+
 def build() -> dict[str, Any]:
     return {
         "keys": {
@@ -145,8 +150,14 @@ def accepted() -> list[dict[str, Any]]:
     case(
         "key-rotated",
         "signed by the old key; proof is the new key's signature over the canonical jwk",
-        chain.append("audit.key_rotated", None, key_rotated(NEXT), TIME),
+        chain.append("audit.key_rotated", None, key_rotated(NEXT) | asked("signing"), TIME),
         "audit/audit/key_rotated",
+    )
+    case(
+        "vault-key-rotated",
+        "another key of the daemon's own: what it is stays with the daemon",
+        chain.append("vault.key_rotated", None, asked("data"), TIME),
+        "audit/vault/key_rotated",
     )
     case(
         "state",

@@ -117,7 +117,7 @@ def test_each_backup_that_is_taken_under_rotations_is_whole_and_of_one_time(
             made = to_file(config, tmp_path / f"{number}.age", Recipients((IDENTITY.to_public(),)))
             folder = tmp_path / str(number)
             folder.mkdir()
-            proof = prove(unpack(made.path or Path(), Identities((IDENTITY,)), folder), master)
+            proof = prove(unpack(made.path or Path(), Identities((IDENTITY,)), folder), [master])
             shutil.rmtree(folder)
             generations.append(made.manifest.checkpoint.generation)
             lines.append(proof.lines)

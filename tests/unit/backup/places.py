@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pyrage
 from msgspec.structs import replace
-from secretsd_bus import Chain, SigningKey, rfc3339
+from secretsd_bus import Chain, SigningKey, key_rotated, rfc3339
 
+from secretsd.audit.eventkeys import EventKeyFiles
 from secretsd.audit.linefile import LineFile
 from secretsd.backup.create import Made, to_file
 from secretsd.backup.unpack import Unpacked, unpack
-from secretsd.crypto import masterkey
 from secretsd.crypto.age import Identities, Recipients
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.daemon.firststart import StateFiles, create_state
-from secretsd.daemon.opening import open_state
+from secretsd.daemon.opening import load_event_keys, load_master_keys, open_state
 from secretsd.vault.document import OwedLine, SecretRecord, Wishes
 from secretsd.vault.vault import Vault
 from tests.unit.support.clock import START_MS
@@ -38,16 +39,16 @@ class Place:
         self.state = StateFiles(self.config)
 
     @property
-    def master(self) -> Sensitive:
-        return masterkey.decode(self.state.master_key.read_bytes(), self.state.master_key, None)
+    def masters(self) -> list[Sensitive]:
+        return load_master_keys(self.state.master_key, None)
 
     @property
     def key(self) -> SigningKey:
-        return SigningKey.from_pem(self.state.sign_key.read_bytes())
+        return load_event_keys(self.state).current
 
     @property
     def vault(self) -> Vault:
-        return Vault.load(self.state.vault, self.master)
+        return Vault.load(self.state.vault, self.masters)
 
     def value(self, name: str) -> str:
         vault = self.vault
@@ -103,6 +104,45 @@ class Place:
         )
         event = chain.append(kind, subject, data, rfc3339(START_MS + opened.sequence * 1000))
         LineFile(self.state.audit).append(event.raw + b"\n")
+
+    def rotate_signing(self, *, until: Literal["ready", "owed", "said", "settled"] = "settled") -> SigningKey:
+        """Rotate the signing key as a daemon does, or as far as one came that was killed; return the new key."""
+        opened = open_state(self.config)
+        new, document = SigningKey.generate(), opened.vault.document
+        EventKeyFiles.beside(self.state.audit).add(opened.key, new)
+        if until == "ready":
+            return new
+        generation = document.generation + 1
+        data = {**key_rotated(new), "key": "signing", "epoch": document.epoch, "generation": generation}
+        mark = replace(document.audit, sequence=opened.sequence, head=opened.head)
+        owed = OwedLine("audit.key_rotated", None, data)
+        following = replace(document, generation=generation, audit=mark, outbox=(owed,))
+        opened.vault.write(opened.vault.encode(following))
+        if until == "owed":
+            return new
+        chain = Chain(log_id=mark.log_id, node="pi", key=opened.key, sequence=mark.sequence, head=mark.head)
+        event = chain.append(owed.type, None, data, rfc3339(START_MS + mark.sequence * 1000))
+        LineFile(self.state.audit).append(event.raw + b"\n")
+        if until == "settled":
+            open_state(self.config)
+        return new
+
+    def rotate_vault(self, master: Sensitive | None = None, *, settled: bool = True) -> None:
+        """Put the vault under a new data key, and under `master` where it is given."""
+        opened = open_state(self.config)
+        vault, document = opened.vault, opened.vault.document
+        if master is not None:
+            opened.master_file.add_key(master)
+        keys = vault.keys.successor(master)
+        following = replace(
+            keys.taken_over(document, vault.keys),
+            generation=document.generation + 1,
+            audit=replace(document.audit, sequence=opened.sequence, head=opened.head),
+            outbox=(),
+        )
+        vault.write(vault.encode(following, keys))
+        if settled:
+            opened.master_file.settle(keys.master)
 
     def rotate_log(self, name: str) -> Path:
         """Move the log away as logrotate does."""

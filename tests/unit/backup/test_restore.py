@@ -52,7 +52,8 @@ def opens(place: Place, value: str) -> str:
     note = opened.owed.outbox[-1]
     assert note.type == "daemon.started"
     assert note.data["epoch"] == opened.vault.document.epoch
-    verify_files(find_files(place.state.audit), place.key.public)
+    first = opened.event_keys.past[-1].key if opened.event_keys.past else opened.key.public
+    verify_files(find_files(place.state.audit), first)
     return str(note.data["note"])
 
 
@@ -236,6 +237,7 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[in
     def make(renames: int) -> Place | None:
         place = Place(tmp_path / f"at{renames}")
         place.commit("x", "one")
+        place.rotate_signing()
         sealed = place.back_up()
         place.rotate_log("audit.jsonl.1")
         # A fork: nothing here can be kept.
@@ -257,6 +259,7 @@ def test_a_restore_that_was_killed_anywhere_is_gone_on_with(interrupted: Callabl
         with pytest.raises(BackupError, match="an earlier restore was interrupted"):
             put_back(place, place.folder / "backup.age")
         restore.resume(place.config)
+        assert place.state.past_keys.exists()
         opens(place, "one")
         assert not place.state.restoring.exists()
         assert not list(place.folder.glob(".restore"))

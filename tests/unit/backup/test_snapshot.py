@@ -46,14 +46,14 @@ def test_the_log_ends_before_a_commit_that_the_vault_does_not_hold(place: Place,
     place.state.vault.write_bytes(earlier)
     sealed = place.back_up()
     assert lines_of(sealed, tmp_path / "out") == [1, 2, 3, 4]
-    assert prove(unpacked(sealed, tmp_path / "again"), place.master).position.generation == 1
+    assert prove(unpacked(sealed, tmp_path / "again"), place.masters).position.generation == 1
 
 
 def test_a_commit_whose_lines_are_not_written_yet_is_in_the_backup_with_what_it_owes(
     place: Place, tmp_path: Path
 ) -> None:
     place.commit("x", "two", lines=False)
-    proof = prove(unpacked(place.back_up(), tmp_path / "out"), place.master)
+    proof = prove(unpacked(place.back_up(), tmp_path / "out"), place.masters)
     assert proof.vault is not None
     assert [line.subject for line in proof.vault.document.outbox] == ["x"]
     assert proof.lines == 4
@@ -67,7 +67,7 @@ def test_a_gap_before_the_vaults_mark_is_told_and_the_rest_is_backed_up(place: P
     made = place.make()
     assert made.gap_before
     assert made.manifest.checkpoint.first == 3
-    assert prove(unpacked(made.path or Path(), tmp_path / "out"), place.master).lines == 3
+    assert prove(unpacked(made.path or Path(), tmp_path / "out"), place.masters).lines == 3
 
 
 def test_a_log_that_lacks_the_vaults_mark_is_refused(place: Place) -> None:
