@@ -300,6 +300,9 @@ purge_state() {
         step "delete keys, vault and log in $one" || continue
         find "$one" -xdev -maxdepth 1 -type f \( -name 'vault.json*' -o -name 'master.key*' -o -name 'audit.*' \
             -o -name .secretsd.reserve \) -delete
+        # What restores moved aside, and what one that was interrupted left, is the old state and as secret.
+        find "$one" -xdev -mindepth 1 -maxdepth 1 -type d \( -name 'before-restore-[0-9]*' -o -name .restore \
+            -o -name .pruning \) -exec rm -rf {} +
         rmdir "$one" 2>/dev/null || say "$one holds something else and stays"
     done
     if step "delete $CONFIG_DIR, the credentials in $CREDENTIALS, the user $OWNER and the group jarvis-secrets"; then

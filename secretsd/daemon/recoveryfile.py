@@ -172,6 +172,7 @@ def bring_back(config: Config, recovery: RecoveryKey, *, overwrite: bool) -> Pat
                 )
             aside = None if works else _set_aside(state.master_key)
         files.replace(state.master_key, masterkey.encode(recovery.master, given))
+        files.give_to_owner_of(state.vault, state.master_key)
     except OSError as error:
         raise StartupError(f"nothing was brought back: {error}") from error
     finally:
@@ -233,6 +234,7 @@ def _note(state: StateFiles, **changes: str) -> None:
     try:
         record = replace(load_record(path), **changes)
         files.replace(path, msgspec.json.encode(record) + b"\n")
+        files.give_to_owner_of(state.vault, path)
     except OSError as error:
         raise StartupError(f"it is done, but can't be noted in {path}: {error.strerror}") from error
 

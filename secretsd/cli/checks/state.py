@@ -122,9 +122,11 @@ def _placed(context: Context) -> Iterator[tuple[Path, Allowed]]:
     for credential in (config.bus.password_file, config.bus.key_file, config.server.tls_key):
         if credential is not None:
             yield credential, CREDENTIAL
-    for private in (state.master_key, state.vault, state.sign_key):
+    replaced = sorted(state.master_key.parent.glob(f"{state.master_key.name}.replaced-*"))
+    for private in (state.master_key, *replaced, state.vault, state.sign_key):
         yield private, PRIVATE
-    yield state.sign_pub, PUBLIC_KEY
+    for public in (state.sign_pub, state.past_keys):
+        yield public, PUBLIC_KEY
     for file in find_files(state.audit):
         yield file, LOG
     for folder in _folders(state):
@@ -138,7 +140,8 @@ def _placed(context: Context) -> Iterator[tuple[Path, Allowed]]:
 def owners(context: Context) -> Finding:
     """See that one user owns the state, the one that the daemon runs as, and that nobody else owns the settings."""
     config, state = context.config, context.created
-    files = [state.master_key, state.vault, state.sign_key, state.sign_pub, state.audit, *_folders(state)]
+    files = [state.master_key, state.vault, state.sign_key, state.sign_pub, state.past_keys, state.audit]
+    files += _folders(state)
     uids = {path: path.stat().st_uid for path in files if path.exists()}
     running = process_uid(context)
     owner = uids.get(state.vault, uids[min(uids)]) if running is None else running

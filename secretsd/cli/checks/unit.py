@@ -133,7 +133,7 @@ def needed(context: Context) -> Iterator[Need]:
             if path is not None:
                 # A folder can't be handed over: its files would come under other names.
                 yield Need(path, credential=None if path.is_dir() else credentials.of_key(section, key))
-    for path in (state.master_key, state.sign_key):
+    for path in (state.master_key, state.sign_key, state.past_keys):
         yield Need(path)
     for path in (state.vault.parent, state.audit.parent, state.vault, state.audit, state.lock, state.cursor):
         yield Need(path, write=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,17 @@ def test_a_lost_master_key_comes_back(ctl: Ctl, place: Installation, person: x25
     assert with_file(ctl, "import", place, file, identity).exit_code == 0
     assert key_of(place) == before
     open_vault(place.state, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_brings_back_belongs_to_the_daemons_user(
+    ctl: Ctl, place: Installation, person: x25519.Identity, identity: Path
+) -> None:
+    os.chown(place.state.vault, 4321, 4321)
+    file = exported(ctl, place, person)
+    place.state.master_key.unlink()
+    assert with_file(ctl, "import", place, file, identity).exit_code == 0
+    assert {path.stat().st_uid for path in (place.state.master_key, record_path(place.state))} == {4321}
 
 
 def test_a_working_master_key_is_replaced_only_when_told(

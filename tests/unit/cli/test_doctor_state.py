@@ -78,6 +78,7 @@ def test_a_torn_line_that_was_set_aside_shows(place: Installation) -> None:
         ("vault", 0o604, "failure", "chmod 600"),
         ("sign_key", 0o644, "failure", "chmod 600"),
         ("sign_pub", 0o664, "failure", "chmod 644"),
+        ("past_keys", 0o664, "failure", "chmod 644"),
         ("audit", 0o640, "ok", ""),
         ("audit", 0o644, "warning", "chmod go-wx,o-r"),
         ("audit", 0o620, "failure", "chmod go-wx,o-r"),
@@ -87,10 +88,17 @@ def test_permissions_are_judged_by_what_the_file_is(
     place: Installation, which: str, mode: int, status: str, fix: str
 ) -> None:
     path: Path = getattr(place.state, which)
+    path.touch()
     path.chmod(mode)
     finding = place.look("modes")
     assert finding.status == status
     assert finding.fixes == ((f"{fix} {path}",) if fix else ())
+
+
+def test_a_master_key_that_was_set_aside_is_private_too(place: Installation) -> None:
+    aside = place.state.master_key.with_name("master.key.replaced-1")
+    aside.touch(0o644)
+    assert place.look("modes").fixes == (f"chmod 600 {aside}",)
 
 
 def test_folders_and_settings_open_to_others_show(place: Installation) -> None:
