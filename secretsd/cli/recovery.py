@@ -164,24 +164,27 @@ def import_(
 ) -> None:
     """Bring the master key back from FILE. The daemon must be stopped.
 
-    Only the vault's own key is taken. A master.key that works is left alone without --replace; one that doesn't is kept
-    beside it. The new one is wrapped under the passphrase that SECRETSD_PASSPHRASE_FILE names, plain where it names
-    none.
+    Only the vault's own key is taken; where the vault is lost too, any is, and `backup restore` proves it. A master.key
+    that works is left alone without --replace; one that doesn't is kept beside it. The new one is wrapped under the
+    passphrase that SECRETSD_PASSPHRASE_FILE names, plain where it names none.
     """
     with _told():
         loaded: Config = load(config)
         wrapped = passphrase.provided() is not None
-        aside = recoveryfile.bring_back(loaded, _unsealed(file, identity, passphrase_file), overwrite=replace)
+        done = recoveryfile.bring_back(loaded, _unsealed(file, identity, passphrase_file), overwrite=replace)
     path = loaded.paths.master_key_path
     if settings.as_json:
-        emit_json({"file": str(path), "wrapped": wrapped, "kept": None if aside is None else str(aside)})
+        kept = None if done.aside is None else str(done.aside)
+        emit_json({"file": str(path), "wrapped": wrapped, "kept": kept, "opens_vault": done.opens_vault})
         return
-    click.echo(
-        f"wrote {path}, {'under the passphrase of the daemon' if wrapped else 'not wrapped'}; it opens the vault"
-    )
-    if aside is not None:
-        note(f"what was there before, which does not open this vault, is {aside}")
-    note("start the daemon; whoever may have had the old key makes a rotation due: secretsctl key rotate master")
+    proven = "it opens the vault" if done.opens_vault else "there is no vault here to try it on"
+    click.echo(f"wrote {path}, {'under the passphrase of the daemon' if wrapped else 'not wrapped'}; {proven}")
+    if done.aside is not None:
+        note(f"what was there before is {done.aside}")
+    if done.opens_vault:
+        note("start the daemon; whoever may have had the old key makes a rotation due: secretsctl key rotate master")
+    else:
+        note("leave the daemon stopped, and bring the vault back: secretsctl backup restore FILE")
 
 
 @contextlib.contextmanager

@@ -77,10 +77,20 @@ def is_first_start(state: StateFiles) -> bool:
     if missing:
         there = ", ".join(str(path) for path, is_there in present.items() if is_there)
         raise VaultError(
-            f"{' and '.join(missing)} missing, but {there} exists: is a volume not mounted? Put the missing file "
-            "back from its backup; for a new vault move the others away"
+            f"{' and '.join(missing)} missing, but {there} exists: is a volume not mounted? "
+            f"{_way_back(state)}; for a new vault move the others away"
         )
     return False
+
+
+def _way_back(state: StateFiles) -> str:
+    """Return the commands that bring back what is missing."""
+    ways = []
+    if not state.master_key.exists():
+        ways.append("`secretsctl recovery import` brings the master key back")
+    if not all(there for path, there in state.present().items() if path != state.master_key):
+        ways.append("`secretsctl backup restore` the rest" if ways else "`secretsctl backup restore` brings it back")
+    return ", ".join(ways)
 
 
 def create_state(config: Config, passphrase: Sensitive | bytes | None) -> None:

@@ -75,6 +75,14 @@ class Drilled:
     values: int
 
 
+@dataclass(frozen=True, slots=True)
+class BroughtBack:
+    """Where the old master.key is kept, None where none had to be; whether there was a vault to try the new one on."""
+
+    aside: Path | None
+    opens_vault: bool
+
+
 def key_check(master: Sensitive, vault_id: str) -> str:
     """Return 12 characters by which a master key is known again, and from which nothing of it can be worked out."""
     return b64url_encode(derive(master, "recovery-check", vault_id).reveal()[:_CHECK_BYTES])
@@ -151,20 +159,26 @@ def drill(config: Config, recovery: RecoveryKey, vault: Path | None = None) -> D
     return Drilled(recovery.made_at, document.generation, len(document.secrets), values)
 
 
-def bring_back(config: Config, recovery: RecoveryKey, *, overwrite: bool) -> Path | None:
+def bring_back(config: Config, recovery: RecoveryKey, *, overwrite: bool) -> BroughtBack:
     """Make the file's key the content of master.key, under the passphrase that the daemon would be given.
 
-    Only a key that opens the vault is taken. A master.key that works already stays, unless `overwrite`; one that
-    doesn't is kept aside, under the name that is returned. Raises StartupError: VaultLocked while the daemon runs.
+    Only a key that opens the vault is taken. Where the vault is lost too any is: `backup restore`, which comes next,
+    takes only its own. A master.key that works already stays, unless `overwrite`; one that doesn't is kept aside. What
+    root makes here belongs to the vault's owner. Raises StartupError: VaultLocked while the daemon runs.
     """
     state = StateFiles(config)
+    state.make_folders()
     lock = Lock(state.lock)
     try:
-        _opened(state.vault, recovery)
+        there = state.vault.exists()
+        if there:
+            _opened(state.vault, recovery)
+        reference = state.vault if there else state.master_key.parent
+        files.give_to_owner_of(reference, state.lock)
         given = passphrase.provided()
         aside = None
         if state.master_key.exists():
-            works = _works(state, given)
+            works = _works(state, given) if there else None
             if works is not False and not overwrite:
                 raise KeyFileError(
                     f"{state.master_key} is there and {'opens the vault' if works else 'may open the vault'}: nothing "
@@ -172,12 +186,12 @@ def bring_back(config: Config, recovery: RecoveryKey, *, overwrite: bool) -> Pat
                 )
             aside = None if works else _set_aside(state.master_key)
         files.replace(state.master_key, masterkey.encode(recovery.master, given))
-        files.give_to_owner_of(state.vault, state.master_key)
+        files.give_to_owner_of(reference, state.master_key)
     except OSError as error:
         raise StartupError(f"nothing was brought back: {error}") from error
     finally:
         lock.release()
-    return aside
+    return BroughtBack(aside, there)
 
 
 def _opened(path: Path, recovery: RecoveryKey) -> tuple[VaultKeys, Document]:

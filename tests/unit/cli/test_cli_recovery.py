@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,15 +83,34 @@ def test_a_lost_master_key_comes_back(ctl: Ctl, place: Installation, person: x25
     open_vault(place.state, None)
 
 
+def test_after_a_lost_host_the_key_comes_back_before_there_is_a_vault(
+    ctl: Ctl, place: Installation, person: x25519.Identity, identity: Path
+) -> None:
+    file, before = exported(ctl, place, person), key_of(place)
+    shutil.rmtree(place.state.vault.parent)
+    shutil.rmtree(place.state.audit.parent)
+    result = with_file(ctl, "import", place, file, identity)
+    assert result.exit_code == 0, result.output
+    assert "no vault here to try it on" in result.output
+    assert "secretsctl backup restore" in result.output
+    assert key_of(place) == before
+    again = with_file(ctl, "import", place, file, identity)
+    assert again.exit_code == 1
+    assert "may open the vault" in again.output
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_what_root_brings_back_belongs_to_the_daemons_user(
     ctl: Ctl, place: Installation, person: x25519.Identity, identity: Path
 ) -> None:
-    os.chown(place.state.vault, 4321, 4321)
+    os.chown(place.state.vault, 4711, 4711)
     file = exported(ctl, place, person)
     place.state.master_key.unlink()
+    place.state.lock.unlink(missing_ok=True)
     assert with_file(ctl, "import", place, file, identity).exit_code == 0
-    assert {path.stat().st_uid for path in (place.state.master_key, record_path(place.state))} == {4321}
+    assert with_file(ctl, "drill", place, file, identity).exit_code == 0
+    for path in (place.state.master_key, place.state.lock, record_path(place.state)):
+        assert path.stat().st_uid == 4711, path
 
 
 def test_a_working_master_key_is_replaced_only_when_told(

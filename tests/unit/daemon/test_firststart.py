@@ -117,6 +117,8 @@ def test_a_single_missing_file_is_a_refusal_that_names_it(config: Config, tmp_pa
             start()
         assert str(refusal.value).startswith(f"{tmp_path / missing} missing, but ")
         assert "volume not mounted" in str(refusal.value)
+        way_back = "secretsctl recovery import" if missing.endswith("master.key") else "secretsctl backup restore"
+        assert way_back in str(refusal.value)
     assert content(tmp_path) == before
 
 
