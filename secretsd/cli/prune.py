@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +80,8 @@ def prune(settings: Settings, before: str, config: Path, *, dry_run: bool, yes: 
     except SecretsdError as error:
         raise Failed(str(error)) from None
     except OSError as error:
-        raise Failed(f"{error.filename or 'the log'}: {error.strerror or type(error).__name__}") from None
+        hint = "the record of what goes needs a few KiB beside the log: free them first" if _is_full(error) else None
+        raise Failed(f"{error.filename or 'the log'}: {error.strerror or type(error).__name__}", hint=hint) from None
     if settings.as_json:
         emit_json(_as_json(done, dry_run=dry_run))
     else:
@@ -97,6 +99,10 @@ def _as_json(done: Pruning, *, dry_run: bool) -> dict[str, Any]:
         "kept_because": plan.kept_because,
         "record": None if done.record is None else str(done.record),
     }
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _show(done: Pruning, *, dry_run: bool) -> None:

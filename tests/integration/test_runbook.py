@@ -122,10 +122,14 @@ class Steps:
             f"recovery export -o {self.safe}/vault.recovery.age -r {public}",
             f"backup create {self.backups}/first.age --recipient {public}",
         ):
-            done = self.host.bash(
-                f"secretsctl {words} --config {self.daemon.config_path}", given="", stops=True, env={}
-            )
-            assert done.returncode == 0, done.stdout
+            self.ctl(words)
+
+    def ctl(self, words: str, *, status: int = 0) -> str:
+        """Run a command of secretsctl that isn't in the chapter."""
+        script = f"secretsctl {words} --config {self.daemon.config_path}"
+        done = self.host.bash(script, given="", stops=True, env={})
+        assert done.returncode == status, done.stdout
+        return done.stdout
 
     def _paths_of_this_host(self, settings: str) -> str:
         self.safe.mkdir()
@@ -307,11 +311,16 @@ def test_a_broker_that_lost_everything_is_told_everything(steps: Steps) -> None:
 def test_a_full_disk_is_served_from_again(steps: Steps, state_disk: Path) -> None:
     disk = tmpfs.SmallDisk(state_disk, 32 * 1024)  # mounted by the fixture; here it is filled and freed
     api = steps.daemon.api.as_("backend", SERVICE_TOKEN)
+    steps.daemon.audit_path.rename(f"{steps.daemon.audit_path}.1")
+    for value in ("rotated away", LEAKED):
+        steps.api.update("postgres_password", value)
+    eventually(lambda: "would remove" in steps.ctl("audit prune --before 0s --dry-run"), "the broker has all of it")
     disk.fill()
     eventually(lambda: api.get("/secret/postgres_password").status == 503, "no line can be written")
     said = steps.run("disk-look", status=None)
     assert "can't serve: " in said
     assert f"{state_disk}/ballast" in said
+    assert "needs a few KiB beside the log" in steps.ctl("audit prune --before 0s --yes", status=1)
     disk.free()
     assert "nothing to prune" in steps.run("disk-prune")
     eventually(lambda: steps.daemon.api.get("/healthz").status == 200, "it serves again by itself")
