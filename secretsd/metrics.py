@@ -14,9 +14,15 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from secretsd_bus import SECRET_VERBS
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _LINES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+# Series are there from the start: `increase` doesn't see a counter's first step where it only then appears.
+_REFUSALS: Final = ("denied", "failed")
+_CHANGES: Final = (*(f"secret.{verb}" for verb in SECRET_VERBS), "policy.reloaded")
+_LANES: Final = ("changes", "audit", "homeassistant")
 
 
 class Metrics:
@@ -43,6 +49,11 @@ class Metrics:
             registry=self.registry,
         )
         self.refusals = Counter("secretsd_refusals", "Refused requests by reason", ["reason"], registry=self.registry)
+        self.previous_reads = Counter(
+            "secretsd_previous_version_reads",
+            "Reads answered with an older version, in its grace",
+            registry=self.registry,
+        )
         self._vault_seconds = Histogram(
             "secretsd_vault_commit_seconds",
             "Time to replace vault.json",
@@ -60,12 +71,20 @@ class Metrics:
         self.publish_denied = Counter(
             "secretsd_publish_denied", "Messages that the broker refused", ["lane"], registry=self.registry
         )
-        self.bus_connected = Gauge(
-            "secretsd_bus_connected",
-            "1 while the broker is connected and accepts what is published",
+        self.last_publish = Gauge(
+            "secretsd_last_publish_timestamp_seconds",
+            "When the broker last acknowledged a message, as Unix time; 0 before the first",
             registry=self.registry,
         )
         self.build = Gauge("secretsd_build_info", "The running version", ["version"], registry=self.registry)
+        for reason in _REFUSALS:
+            self.refusals.labels(reason)
+        for type_ in _CHANGES:
+            self.changes.labels(type_)
+        for lane in _LANES:
+            self.publish_seconds.labels(lane)
+            self.publish_denied.labels(lane)
+        self.publish_denied.labels("retained")
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request. `route` is the route's template, never a path."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -11,8 +11,6 @@ from msgspec import Struct
 from secretsd import files
 from secretsd.backup.manifest import Manifest
 from secretsd.daemon.firststart import StateFiles
-
-SUFFIX: Final = ".backup"
 
 
 class LastBackup(Struct, frozen=True):
@@ -30,7 +28,7 @@ class LastBackup(Struct, frozen=True):
 
 def path_for(state: StateFiles) -> Path:
     """Return where the record lies."""
-    return state.vault.with_name(state.vault.name + SUFFIX)
+    return state.backup
 
 
 def load(state: StateFiles) -> LastBackup | None:

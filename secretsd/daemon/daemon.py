@@ -108,7 +108,7 @@ class Daemon:
         committer.on_commit = self._committed
         committer.admit = self._core.serving
         audit.on_durable = self._written
-        meter(self._core, self._scheduler, self._publisher)
+        meter(self._service, self._scheduler, self._publisher)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises StartupError when it can't begin."""

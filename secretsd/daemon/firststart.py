@@ -20,6 +20,7 @@ from secretsd.vault.vault import Vault, empty_document
 
 _MARK_SUFFIX: Final = ".first-start"
 _RESTORE_SUFFIX: Final = ".restore"
+_BACKUP_SUFFIX: Final = ".backup"
 
 
 class StateFiles:
@@ -35,6 +36,7 @@ class StateFiles:
         self.mark = self.vault.with_name(self.vault.name + _MARK_SUFFIX)
         self.cursor = self.vault.with_name(self.vault.name + cursor.SUFFIX)
         self.lock = self.vault.with_name(self.vault.name + ".lock")
+        self.backup = self.vault.with_name(self.vault.name + _BACKUP_SUFFIX)
         self.restoring = self.vault.with_name(self.vault.name + _RESTORE_SUFFIX)
 
     def present(self) -> dict[Path, bool]:

@@ -223,7 +223,6 @@ class Publisher:
             await session.introduce(witness, arrived)
             await self._take_up()
             self._current, self._connection, self._trouble = session, "connected", ""
-            self._metrics.bus_connected.set(1)
             log.info("bus: connected, MQTT %s, session %d", link.protocol, self.session)
             watcher = asyncio.get_running_loop().create_task(self._watch(witness, arrived, session.announcer))
             link.closed.add_done_callback(lambda _: self._owing.wake.set())
@@ -308,7 +307,6 @@ class Publisher:
         if self._current is not None:
             self._remember()
         self._current, self._connection = None, "disconnected"
-        self._metrics.bus_connected.set(0)
         self._owing.retained.forget()
         self._owing.announcements.forget()
         if not link.closed.done():

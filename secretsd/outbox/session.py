@@ -274,6 +274,7 @@ class Session:
             error = None if future.cancelled() else future.exception()
             if error is None:
                 acknowledged.observe(time.perf_counter() - started)
+                self._took_one()
                 lane.acknowledge(owed.sequence)
             elif isinstance(error, BusDenied):
                 self._metrics.publish_denied.labels(lane.name).inc()
@@ -323,6 +324,8 @@ class Session:
                 if not self.refused:
                     log.warning("bus: the broker denies %s: %s; see docs/broker.md for the rights needed", what, error)
                 self.refused = True
+            elif error is None and not future.cancelled():
+                self._took_one()
 
         if content_type is None:
             published = self._link.publish(topic, payload, retain=True)
@@ -330,6 +333,9 @@ class Session:
             published = self._link.publish(topic, payload, retain=True, content_type=content_type)
         published.add_done_callback(settled)
         return published
+
+    def _took_one(self) -> None:
+        self._metrics.last_publish.set(self._clock.now_ms() / 1000)
 
     async def _read_on(self) -> bool:
         """Read on in the log for a lane that has fallen behind; tell whether there was anything."""

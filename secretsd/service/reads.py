@@ -62,6 +62,8 @@ class Reads:
             raise
         unchanged = if_none_match in {version.kid, ANY_KID}
         await self._audit_read(caller, document, name, version, "not-modified" if unchanged else "ok")
+        if version is not document.secrets[name].current:
+            core.metrics.previous_reads.inc()
         body = None if unchanged else self._answer(document, keys, name, version)
         return Answered(ReadResult(body, version.kid), document.position)
 

@@ -59,7 +59,7 @@ async def test_a_rollback_that_the_broker_sees_stops_the_serving(bench: Bench) -
 
 
 async def test_what_is_measured_when_asked(bench: Bench) -> None:
-    meter(bench.core, bench.scheduler, None)
+    meter(bench.service, bench.scheduler, None)
     bench.clock.advance(DAY_MS)
     value = bench.metrics.registry.get_sample_value
     assert value("secretsd_secrets", {"status": "active"}) == 1
