@@ -68,3 +68,25 @@ async def test_what_is_measured_when_asked(bench: Bench) -> None:
     assert value("secretsd_audit_sequence") == 3
     assert value("secretsd_clock_in_doubt") == 0
     assert value("secretsd_uptime_seconds") == 86_400
+    assert value("secretsd_serving") == 1
+    assert value("secretsd_schedule_failing") == 0
+
+
+async def test_trouble_shows_in_what_is_measured(bench: Bench) -> None:
+    meter(bench.service, bench.scheduler, None)
+    bench.core.schedule_failure = "no space left"
+    bench.core.stopped_serving = "vault.json is older"
+    value = bench.metrics.registry.get_sample_value
+    assert value("secretsd_serving") == 0
+    assert value("secretsd_schedule_failing") == 1
+
+
+async def test_the_newest_backups_time_is_read_off_its_record(bench: Bench) -> None:
+    meter(bench.service, bench.scheduler, None)
+    value = bench.metrics.registry.get_sample_value
+    assert value("secretsd_backup_timestamp_seconds") == 0
+    record = bench.folder / "vault.json.backup"
+    record.write_text('{"created_at":"2026-11-23T17:00:00.000Z","file":null}')
+    assert value("secretsd_backup_timestamp_seconds") == 1_795_453_200
+    record.write_text("{")
+    assert value("secretsd_backup_timestamp_seconds") == 0
