@@ -1,4 +1,4 @@
-"""The rules on recorded incidents: each alert fires after its time, not before, and is over when the trouble is."""
+"""The rules on written incidents: each alert fires after its time, not before, and is over when the trouble is."""
 
 from __future__ import annotations
 
