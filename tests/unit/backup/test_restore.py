@@ -176,7 +176,8 @@ def test_the_count_of_broker_connections_never_goes_back(place: Place) -> None:
     lose(place)
     place.state.cursor.write_text(json.dumps({**cursor, "session": 9, "changes": 70, "audit": 70}))
     put_back(place, sealed, accept_older=True)
-    assert json.loads(place.state.cursor.read_text()) == {**cursor, "session": 9}
+    restored = json.loads(place.state.cursor.read_text())
+    assert {key: restored[key] for key in cursor} == {**cursor, "session": 9}
 
 
 def test_a_disk_that_is_full_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
