@@ -158,7 +158,7 @@ class Subscriber:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3])
 def test_every_event_is_acknowledged_and_arrives_though_the_broker_is_killed_in_a_stream_of_rotations(
     own: Broker, prefix: str, new_daemon: New, figure: Figure, kills: int
 ) -> None:
