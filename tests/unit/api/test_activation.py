@@ -44,9 +44,15 @@ def listening_tcp(opened: ExitStack, host: str = "127.0.0.1") -> socket.socket:
     return one
 
 
+def _unused(count: int) -> int:
+    """Return the first of `count` descriptors in a row that this process, which runs other tests too, doesn't have."""
+    open_ones = {int(one.name) for one in Path("/proc/self/fd").iterdir()}
+    return next(first for first in range(200, 900) if open_ones.isdisjoint(range(first, first + max(1, count))))
+
+
 def passed(config: Config, opened: ExitStack, *sockets: socket.socket, **environ: str) -> Passed:
     """Take sockets as systemd passes them: at consecutive descriptors, inheritable."""
-    first = 200
+    first = _unused(len(sockets))
     for number, one in enumerate(sockets):
         os.dup2(one.fileno(), first + number)
     given = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": "a:b", **environ}
