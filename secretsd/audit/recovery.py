@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ WITH_GENERATION: Final = (
 """The types whose `data` names the vault's epoch and generation."""
 
 _TAIL_STEP: Final = 65_536
+_LISTINGS: Final = 20
+_LISTING_SECONDS: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,18 @@ def _lines_since(
 
 
 def _newest_line(path: Path) -> tuple[Peek, bytes] | None:
-    """Return the newest line anywhere. Compressed files are asked only where the active one has no line."""
+    """Return the newest line anywhere. Compressed files are asked only where the active one has no line.
+
+    Beside a running daemon a file may be moved between its listing and its reading: then they are listed again.
+    """
+    for _ in range(_LISTINGS):
+        with contextlib.suppress(FileNotFoundError):
+            return _newest_as_listed(path)
+        time.sleep(_LISTING_SECONDS)
+    raise VaultError(f"the files of {path} are moved again and again while they are read: try again in a moment")
+
+
+def _newest_as_listed(path: Path) -> tuple[Peek, bytes] | None:
     found = find_files(path)
     ordered = [file for _, file in LogReader(path).by_first()]
     asked = [file for file in found if file.suffix != ".gz"]
@@ -205,6 +219,8 @@ def _last_of(file: Path) -> tuple[Peek, bytes] | None:
     """Return a file's last line. Raises VaultError when that is none of a log: what comes after it would be lost."""
     try:
         line = last_line(file)
+    except FileNotFoundError:
+        raise
     except (OSError, EOFError, zlib.error) as error:
         raise VaultError(f"can't read {file}: {error}; restore it from its backup") from error
     if line is None:

@@ -113,6 +113,7 @@ def test_a_lost_host_comes_back_with_its_broker_as_the_witness(daemon: Daemon, i
     assert daemon.api.get("/healthz").status == 200
 
 
+@pytest.mark.slow
 def test_backups_of_before_and_after_rotations_of_keys_verify_and_the_newer_one_is_restored(
     broker: Broker, prefix: str, new_daemon: New, identity: Path, tmp_path: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_age_and_tar_open_a_backup_without_secretsctl(daemon: Daemon, identity: 
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_the_broker_is_owed_is_not_pruned(daemon: Daemon, broker: Broker, new_daemon: New) -> None:
     daemon.terminate()
     daemon.configure({"bus": {"url": "mqtt://127.0.0.1:1"}})

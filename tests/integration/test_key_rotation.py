@@ -104,6 +104,7 @@ def test_a_live_client_and_one_that_was_away_follow_a_new_signing_key(
     eventually(lambda: -4 in told, "a change is heard of by the one that was away")
 
 
+@pytest.mark.slow
 def test_the_log_verifies_offline_with_its_first_key_over_rotations_and_restarts(
     daemon: Daemon, first_pem: Path
 ) -> None:
@@ -178,6 +179,7 @@ def test_every_key_is_rotated_under_reads_and_none_of_them_fails(daemon: Daemon)
     assert daemon.api.value("shared_x") == "value"
 
 
+@pytest.mark.slow
 def test_a_passphrase_is_changed_in_two_steps_and_shows_up_nowhere(daemon: Daemon, tmp_path: Path) -> None:
     daemon.api.create("shared_x", "value")
     said = ctl(daemon, "key", "rotate", "passphrase", "--passphrase-file", "-", given=PLANTED + "\n")

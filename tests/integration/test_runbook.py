@@ -308,6 +308,7 @@ def test_a_broker_that_lost_everything_is_told_everything(steps: Steps) -> None:
 @pytest.mark.skipif(tmpfs.why_not() is not None, reason=str(tmpfs.why_not()))
 @pytest.mark.parametrize("state_disk", [32 * 1024], indirect=True)
 @covers("Disk full")
+@pytest.mark.slow
 def test_a_full_disk_is_served_from_again(steps: Steps, state_disk: Path) -> None:
     disk = tmpfs.SmallDisk(state_disk, 32 * 1024)  # mounted by the fixture; here it is filled and freed
     api = steps.daemon.api.as_("backend", SERVICE_TOKEN)

@@ -67,6 +67,7 @@ def test_every_panels_expression_is_promql(dashboard: dict[str, Any], tmp_path: 
     passes("check", "rules", str(file))
 
 
+@pytest.mark.slow
 def test_alerts_fire_when_they_should_and_only_then() -> None:
     # One run for all: starting promtool takes longer than an incident. It names the file and the moment that failed.
     passes("test", "rules", *map(str, INCIDENTS))

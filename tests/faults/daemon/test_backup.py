@@ -132,6 +132,7 @@ def test_each_backup_that_is_taken_under_rotations_is_whole_and_of_one_time(
 
 
 @pytest.mark.usefixtures("secrets_rotating")
+@pytest.mark.slow
 def test_prunings_beside_a_running_log_rotation_lose_no_line_that_is_to_stay(
     daemon: Daemon, config: Config, rotate_log: Repeating, figure: Figure
 ) -> None:

@@ -275,3 +275,15 @@ def test_the_end_of_a_strangers_log_is_refused(path: Path) -> None:
     write(path, LOG)
     with pytest.raises(VaultError, match="unknown-key"):
         recovery.end_of_log(path, SigningKey.generate().public)
+
+
+def test_a_file_that_is_moved_while_it_is_read_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    events = lines(3)
+    write(path, events)
+    listings = iter([[tmp_path / "audit.jsonl.1"]])
+    real = recovery.find_files
+    monkeypatch.setattr(recovery, "find_files", lambda asked: next(listings, None) or real(asked))
+    assert recovery.newest_line(path) == path.read_bytes().splitlines()[-1]
