@@ -13,7 +13,7 @@ from secretsd_bus import VerifyKey
 from secretsd.audit.logfiles import find_files
 from secretsd.audit.verifier import ChainBroken, Report, verify_files
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import DEFAULT_CONFIG, Settings, json_option
+from secretsd.cli.options import Settings, config_option, json_option
 from secretsd.cli.output import counter, emit_json
 from secretsd.cli.prune import prune
 from secretsd.cli.terminal import styled
@@ -43,14 +43,7 @@ def audit() -> None:
     help="The key that the log begins with. Default: audit.sign.pub beside the log; keep a copy elsewhere, for who "
     "can write the log can write that too.",
 )
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="Where the log's path is looked up when no FILE is given.",
-)
+@config_option("Where the log's path is looked up when no FILE is given.")
 @json_option
 @click.pass_obj
 def verify(settings: Settings, files: tuple[Path, ...], pubkey: Path | None, config: Path) -> None:

@@ -22,7 +22,7 @@ from secretsd.backup.unpack import unpack
 from secretsd.cli.audit import pem_key
 from secretsd.cli.backup_report import show_made, show_proof, show_restored
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import DEFAULT_CONFIG, Settings, insist, json_option
+from secretsd.cli.options import Settings, config_option, insist, json_option
 from secretsd.cli.output import counter, emit_json
 from secretsd.cli.sealing import open_with, opening_options, seal_to, sealing_options
 from secretsd.cli.terminal import note, printable
@@ -35,14 +35,6 @@ from secretsd.daemon.opening import load_master_keys
 from secretsd.errors import SecretsdError
 
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
-_config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The daemon's configuration.",
-)
 
 
 @click.group
@@ -54,7 +46,7 @@ def backup() -> None:
 @click.argument("target", type=click.Path(path_type=Path), metavar="FILE")
 @sealing_options
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@_config_option
+@config_option()
 @json_option
 @click.pass_obj
 def create(
@@ -94,7 +86,7 @@ def create(
     help="The master key of the vault in it. Default: the one that the configuration names, where it is there.",
 )
 @click.option("--pubkey", type=_FILE, metavar="PEM", help="The key that the log begins with, kept elsewhere.")
-@_config_option
+@config_option()
 @json_option
 @click.pass_obj
 def verify(
@@ -134,7 +126,7 @@ def verify(
 )
 @click.option("--resume", is_flag=True, help="Go on with a restore that was interrupted.")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
-@_config_option
+@config_option()
 @json_option
 @click.pass_obj
 def restore(

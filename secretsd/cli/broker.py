@@ -15,7 +15,7 @@ from secretsd import policy as policies
 from secretsd.cli.errors import Failed
 from secretsd.cli.mosquitto.files import Planned
 from secretsd.cli.mosquitto.plan import PASSWORDS, Places, Plan, Wishes, names_in, work_out
-from secretsd.cli.options import DEFAULT_CONFIG, Settings, json_option
+from secretsd.cli.options import Settings, config_option, json_option
 from secretsd.cli.output import emit_json, print_table
 from secretsd.cli.terminal import note
 from secretsd.config import Config, load
@@ -59,14 +59,7 @@ def broker() -> None:
 
 
 @broker.command
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The daemon's configuration.",
-)
+@config_option()
 @click.option(
     "--listener-file",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -16,7 +16,7 @@ from rich.text import Text
 from secretsd.cli.checks import CHECKS, run
 from secretsd.cli.checks.context import Context, Foreign, usage_checked
 from secretsd.cli.checks.finding import Check, Finding, Standing, plural
-from secretsd.cli.options import DEFAULT_CONFIG, Settings, connection_options
+from secretsd.cli.options import Settings, config_option, connection_options
 from secretsd.cli.output import console, emit_json, print_table
 from secretsd.cli.terminal import printable
 
@@ -43,14 +43,7 @@ class Looked:
 
 
 @click.command
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The daemon's configuration.",
-)
+@config_option()
 @click.option(
     "--only",
     type=click.Choice(_NAMES),

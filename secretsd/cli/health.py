@@ -8,21 +8,14 @@ import click
 
 from secretsd.cli.checks.context import Context
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import DEFAULT_CONFIG, Settings, connection_options
+from secretsd.cli.options import Settings, config_option, connection_options
 from secretsd.cli.output import emit_json
 from secretsd.cli.session import decoded
 from secretsd.model import Health
 
 
 @click.command
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The daemon's configuration, which says where it listens; --url beats it.",
-)
+@config_option("The daemon's configuration, which says where it listens; --url beats it.")
 @connection_options
 @click.pass_obj
 def health(settings: Settings, config: Path) -> None:

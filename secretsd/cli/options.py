@@ -57,6 +57,18 @@ _CONNECTION: Final = (
 )
 
 
+def config_option(text: str = "The daemon's configuration.") -> Callable[[F], F]:
+    """Return the option --config, for commands that work on the daemon's files; `text` is its help."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_CONFIG,
+        show_default=True,
+        metavar="FILE",
+        help=text,
+    )
+
+
 def json_option(function: F) -> F:
     """Let `--json` stand after the command too."""
     return _JSON(function)

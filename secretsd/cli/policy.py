@@ -12,7 +12,7 @@ from secretsd.audit.logfiles import find_files
 from secretsd.audit.reader import LogReader
 from secretsd.audit.verifier import verify_files
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import DEFAULT_CONFIG, Settings, json_option
+from secretsd.cli.options import Settings, config_option, json_option
 from secretsd.cli.output import counter, emit_json, print_table
 from secretsd.cli.replay import Change, Line, changes, gather
 from secretsd.cli.why import explained
@@ -33,14 +33,7 @@ def policy() -> None:
     metavar="FILE",
     help="The audit log; its rotated files are read too. Default: the one that the configuration names.",
 )
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The daemon's configuration, where no --log is given.",
-)
+@config_option("The daemon's configuration, where no --log is given.")
 @json_option
 @click.pass_context
 def test(ctx: click.Context, file: Path, log: Path | None, config: Path) -> None:

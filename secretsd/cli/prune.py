@@ -12,7 +12,7 @@ import click
 from secretsd_bus import parse_time, rfc3339
 
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import DEFAULT_CONFIG, Settings, insist, json_option
+from secretsd.cli.options import Settings, config_option, insist, json_option
 from secretsd.cli.output import counter, emit_json
 from secretsd.clock import SystemClock
 from secretsd.config import load
@@ -56,14 +56,7 @@ class _Before(click.ParamType[str]):
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Verify what would go and show it; remove nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The daemon's configuration.",
-)
+@config_option()
 @json_option
 @click.pass_obj
 def prune(settings: Settings, before: str, config: Path, *, dry_run: bool, yes: bool) -> None:

@@ -13,7 +13,7 @@ import click
 from secretsd import files
 from secretsd.cli import material
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import DEFAULT_CONFIG, Settings, json_option
+from secretsd.cli.options import Settings, config_option, json_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.terminal import note
 from secretsd.config import Config, load
@@ -26,14 +26,6 @@ from secretsd.errors import SecretsdError
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-_config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The daemon's configuration.",
-)
 _identity_option = click.option(
     "-i",
     "--identity",
@@ -70,7 +62,7 @@ def recovery() -> None:
     "-R", "--recipients-file", "recipient_files", type=_FILE, multiple=True, metavar="FILE", help="A file of such keys."
 )
 @_passphrase_option
-@_config_option
+@config_option()
 @json_option
 @click.pass_obj
 def export(
@@ -116,7 +108,7 @@ def export(
     metavar="FILE",
     help="Try it on this vault.json, such as a backup's, instead of the live one.",
 )
-@_config_option
+@config_option()
 @json_option
 @click.pass_obj
 def drill(
@@ -156,7 +148,7 @@ def drill(
 @_identity_option
 @_passphrase_option
 @click.option("--replace", is_flag=True, help="Also where master.key opens the vault, or its passphrase isn't known.")
-@_config_option
+@config_option()
 @json_option
 @click.pass_obj
 def import_(

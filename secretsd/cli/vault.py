@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import DEFAULT_CONFIG, Settings, insist, json_option
+from secretsd.cli.options import Settings, config_option, insist, json_option
 from secretsd.cli.output import emit_json
 from secretsd.config import load
 from secretsd.daemon.acceptance import accept_rollback as accept
@@ -20,14 +20,7 @@ def vault() -> None:
 
 
 @vault.command("accept-rollback")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The daemon's configuration.",
-)
+@config_option()
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @json_option
 @click.pass_obj

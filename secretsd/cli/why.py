@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import DEFAULT_CONFIG, NAME, Settings, json_option
+from secretsd.cli.options import NAME, Settings, config_option, json_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.terminal import printable, styled
 from secretsd.config import load
@@ -25,14 +25,7 @@ from secretsd.policy.explain import CONCERN_ALL, NEEDS, Explained
     metavar="FILE",
     help="The policy to look at. Default: the one that the configuration names.",
 )
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The daemon's configuration, where no --policy is given.",
-)
+@config_option("The daemon's configuration, where no --policy is given.")
 @json_option
 @click.pass_context
 def why(ctx: click.Context, client: str, action: str, name: str | None, policy: Path | None, config: Path) -> None:
