@@ -271,7 +271,8 @@ class Session:
         started, acknowledged = time.perf_counter(), self._acknowledged[lane.name]
 
         def settled(future: asyncio.Future[None]) -> None:
-            error = None if future.cancelled() else future.exception()
+            # What was cancelled is not acknowledged: it stays owed.
+            error = asyncio.CancelledError() if future.cancelled() else future.exception()
             if error is None:
                 acknowledged.observe(time.perf_counter() - started)
                 self._took_one()
