@@ -118,7 +118,7 @@ class Home:
 
     def call(self, service: str, **data: Any) -> None:
         """Call a service (`automation/reload`)."""
-        self._request("POST", f"services/{service}", data)
+        assert self._request("POST", f"services/{service}", data) is not None, f"no service {service}"
 
     def wait_state(self, entity: str, state: str, **attributes: Any) -> dict[str, Any]:
         """Return an entity's state once it is `state` and has these attributes."""
@@ -135,7 +135,10 @@ class Home:
     def _runs(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.directory / "output").read_text()[-4000:] + self.log[-4000:]
-        return bool(self._request("GET", "config")["state"] == "RUNNING")
+        configuration = self._request("GET", "config")
+        # While it starts, its web server answers before its API is there.
+        assert configuration is not None, "no API yet"
+        return bool(configuration["state"] == "RUNNING")
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
