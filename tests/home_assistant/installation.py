@@ -1,4 +1,7 @@
-"""Home Assistant in a virtual environment of its own, made once: the newest that fits this Python."""
+"""Home Assistant in a virtual environment of its own, made once: the newest that fits this Python.
+
+`python -m tests.home_assistant.installation` makes it ahead of the tests.
+"""
 
 from __future__ import annotations
 
@@ -71,3 +74,10 @@ def _run(command: list[str]) -> None:
         raise CannotInstall(f"{' '.join(command)}: {error.stderr.strip()[-400:]}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotInstall(str(error)) from None
+
+
+if __name__ == "__main__":
+    try:
+        installed()
+    except CannotInstall as error:
+        sys.exit(f"no Home Assistant: {error}")
