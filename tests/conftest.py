@@ -7,7 +7,7 @@ import signal
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.postgres"]
 
 # A test never asserts a wall-clock time: a machine that does something else meanwhile breaks no promise of ours.
 settings.register_profile("suite", deadline=None)
