@@ -50,6 +50,11 @@ class Findings:
         self.warnings: list[str] = []
         self._complaints: list[str] = []
 
+    @property
+    def count(self) -> int:
+        """How many mistakes were noted so far."""
+        return len(self._complaints)
+
     def note(self, node: Node, where: str, complaint: str) -> None:
         """Remember that what stands at `node`, called `where`, can't be used."""
         self._complaints.append(f"line {node.start_mark.line + 1}: {where}: {complaint}")
@@ -171,6 +176,34 @@ def boolean_of(node: Node) -> bool | None:
         return None
     meaning: bool | None = yaml.SafeLoader.bool_values.get(node.value.lower())
     return meaning
+
+
+def plain(node: Node, where: str, findings: Findings) -> object:
+    """Return what `node` holds as plain values; what is neither text, integer, boolean, list nor mapping is noted."""
+    if isinstance(node, MappingNode):
+        return {key: plain(value, f"{where}.{key}", findings) for key, _, value in entries(node, where, findings)}
+    if isinstance(node, SequenceNode):
+        return [plain(item, f"{where}[{place}]", findings) for place, item in enumerate(items(node, where, findings))]
+    for found in (text_of(node), integer_of(node), boolean_of(node)):
+        if found is not None:
+            return found
+    if not is_nothing(node):
+        findings.misfit(node, where, "a string in quotes, an integer, true or false")
+    return None
+
+
+def descend(node: Node, path: tuple[str, ...]) -> Node:
+    """Return the node that `path`, of keys and places in lists, leads to below `node`; as far as there is one."""
+    for step in path:
+        found: Node | None = None
+        if isinstance(node, MappingNode):
+            found = next((value for key, value in node.value if key.value == step), None)
+        elif isinstance(node, SequenceNode) and step.isdigit() and int(step) < len(node.value):
+            found = node.value[int(step)]
+        if found is None:
+            break
+        node = found
+    return node
 
 
 def _short_tag(node: Node) -> str:

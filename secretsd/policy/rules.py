@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from secretsd.model import Capability, Rotation, SecretType, is_name
 from secretsd.policy.names import NameSet
+from secretsd.rotators import RotatorRule
 
 CAPABILITIES: Final[tuple[Capability, ...]] = ("read", "write", "rotate", "delete", "audit", "admin")
 NEVER_BY_DEFAULT: Final[frozenset[Capability]] = frozenset({"admin"})
@@ -82,6 +83,8 @@ class SecretRule:
     rotation_ms: int | UnsetType | None = UNSET
     grace_ms: int | UnsetType | None = UNSET
     jwks: bool = False
+    rotator: RotatorRule | None = None
+    """What brings a new value to the other end; None: nothing does."""
 
 
 BUILT_IN: Final = (

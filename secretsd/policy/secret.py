@@ -6,19 +6,20 @@ from collections.abc import Iterable
 from typing import Final, TypeVar, get_args
 
 from msgspec import UNSET, UnsetType
-from yaml.nodes import Node, ScalarNode
+from yaml.nodes import MappingNode, Node, ScalarNode
 
 from secretsd.config.reader import shown
 from secretsd.model import DAY_MS, Rotation, SecretType, parse_duration
 from secretsd.policy import document as d
 from secretsd.policy.names import NameSet, is_pattern
 from secretsd.policy.rules import BUILT_IN, SecretRule
+from secretsd.rotators import Misconfigured, RotatorRule, configure
 
 TextT = TypeVar("TextT", bound=str)
 
 _TYPES: Final[tuple[SecretType, ...]] = get_args(SecretType)
 _ROTATIONS: Final[tuple[Rotation, ...]] = get_args(Rotation)
-_KEYS: Final = ("type", "rotation", "rotation_period", "rotation_days", "grace_period", "grace_days", "jwks")
+_KEYS: Final = ("type", "rotation", "rotation_period", "rotation_days", "grace_period", "grace_days", "jwks", "rotator")
 _MAX_DAYS: Final = 36_500
 
 
@@ -45,6 +46,7 @@ def parse_secret_rule(pattern: str, key: ScalarNode, node: Node, findings: d.Fin
         )
     return SecretRule(
         pattern,
+        rotator=_rotator(members.get("rotator"), f"{where}.rotator", kind, findings),
         type=kind,
         rotation=rotation,
         rotation_ms=_period(members, "rotation", where, findings, least_ms=1000),
@@ -104,6 +106,26 @@ def _jwks(node: Node | None, where: str, findings: d.Findings) -> bool:
     if node is not None and meaning is None:
         findings.misfit(node, where, "true or false")
     return bool(meaning)
+
+
+def _rotator(node: Node | None, where: str, kind: SecretType | None, findings: d.Findings) -> RotatorRule | None:
+    if node is None:
+        return None
+    if kind == "jwt_signing_key":
+        findings.note(node, where, "a signing key has no other end: its public half is published (jwks)")
+    if not isinstance(node, MappingNode):
+        findings.misfit(node, where, "a mapping with a kind")
+        return None
+    before = findings.count
+    members = d.plain(node, where, findings)
+    if findings.count > before or not isinstance(members, dict):
+        return None
+    try:
+        return configure(members)
+    except Misconfigured as error:
+        place = ".".join((where, *error.path))
+        findings.note(d.descend(node, error.path), place, error.complaint)
+        return None
 
 
 def _period(
