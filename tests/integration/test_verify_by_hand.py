@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,16 +12,8 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.daemon import Daemon
+from tests.support.recipe import recipe
 from tests.support.waiting import eventually
-
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "events.md"
-
-
-def recipe(name: str) -> str:
-    """Return the shell block of the document that is marked with `name`."""
-    block = re.search(rf"<!-- recipe: {name} -->\n```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    assert block is not None, f"docs/events.md has no recipe {name}"
-    return block[1]
 
 
 @pytest.fixture

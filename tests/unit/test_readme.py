@@ -3,40 +3,51 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    page
-    for pattern in ("*.md", "docs/**/*.md", "mosquitto/*.md", "deploy/**/*.md", "bus/*.md", "clients/*/*.md")
-    for page in ROOT.glob(pattern)
-)
+from tests.support.pages import ROOT, blocks, without_blocks
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+HIDDEN = re.compile(r"(?:^|/)(?:\.[^/]+|target|node_modules)/")
+PAGES = sorted(page for page in ROOT.rglob("*.md") if not HIDDEN.search(str(page.relative_to(ROOT))))
+
+LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)")
+LINK_TEXT = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+REFERENCE = re.compile(r"^\[[^\]]+\]: +(\S+)", re.MULTILINE)
 SECRETSCTL = re.compile(r"(?<![\w/.-])secretsctl((?: +[a-z][a-z-]*)+)")
 MAKE = re.compile(r"(?:^|`)make +((?:[a-z][a-z-]*(?= |`|$) ?)+)", re.MULTILINE)
 
 
 def prose(page: Path) -> str:
-    return FENCE.sub("", page.read_text())
+    return without_blocks(page.read_text())
 
 
 def code(page: Path) -> str:
     """Shell blocks without their comments, and code within a sentence."""
-    text = page.read_text()
-    blocks = [block for language, block in FENCE.findall(text) if language in {"sh", "bash", "console"}]
-    lines = [re.sub(r"\s#\s.*", "", line).removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    scripts = [block.text for block in blocks(page) if block.is_command]
+    lines = [re.sub(r"\s#\s.*", "", line).removeprefix("$ ") for script in scripts for line in script.splitlines()]
     return "\n".join([*lines, *re.findall(r"`[^`\n]+`", prose(page))])
 
 
-def anchors(page: Path) -> set[str]:
-    """The headings of a page, as GitHub names them in links."""
-    headings = re.findall(r"^#+ +(.+?) *$", prose(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+def links(page: Path) -> list[str]:
+    """Where a page leads: links, images and the targets of references; what stands in code leads nowhere."""
+    text = re.sub(r"`[^`\n]+`", "`code`", prose(page))
+    return [*LINK.findall(text), *REFERENCE.findall(text)]
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """The headings of a page, as GitHub names them in links; of those alike the second is `…-1`."""
+    slugs = Counter[str]()
+    found = set()
+    for heading in re.findall(r"^#+ +(.+?) *$", prose(page), re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", LINK_TEXT.sub(r"\1", heading).lower()).replace(" ", "-")
+        found.add(f"{slug}-{slugs[slug]}" if slug in slugs else slug)
+        slugs[slug] += 1
+    return frozenset(found)
 
 
 @cache
@@ -59,7 +70,7 @@ def named(page: Path) -> set[tuple[str, ...]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     lost = []
-    for target in LINK.findall(prose(page)):
+    for target in links(page):
         if re.match(r"https?:|mailto:", target):
             continue
         path, _, anchor = target.partition("#")
