@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeVar
 from msgspec import UNSET, UnsetType
 
 from secretsd.model import Capability, Rotation, SecretType, is_name
+from secretsd.policy.cron import Cron
 from secretsd.policy.names import NameSet
 from secretsd.rotators import RotatorRule
 
@@ -75,7 +76,10 @@ class ClientRule:
 
 @dataclass(frozen=True, slots=True)
 class SecretRule:
-    """What a name says of a secret. None (UNSET for the periods, where None is "never") leaves it open."""
+    """What a name says of a secret. None (UNSET for the periods, where None is "never") leaves it open.
+
+    `cron` stands in place of a period: a rule has one of the two at most.
+    """
 
     pattern: str
     type: SecretType | None = None
@@ -85,6 +89,7 @@ class SecretRule:
     jwks: bool = False
     rotator: RotatorRule | None = None
     """What brings a new value to the other end; None: nothing does."""
+    cron: Cron | None = None
 
 
 BUILT_IN: Final = (

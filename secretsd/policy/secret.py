@@ -13,13 +13,15 @@ from secretsd.model import DAY_MS, Rotation, SecretType, parse_duration
 from secretsd.policy import document as d
 from secretsd.policy.names import NameSet, is_pattern
 from secretsd.policy.rules import BUILT_IN, SecretRule
+from secretsd.policy.timing import TIMING_KEYS, parse_timing
 from secretsd.rotators import Misconfigured, RotatorRule, configure
 
 TextT = TypeVar("TextT", bound=str)
 
 _TYPES: Final[tuple[SecretType, ...]] = get_args(SecretType)
 _ROTATIONS: Final[tuple[Rotation, ...]] = get_args(Rotation)
-_KEYS: Final = ("type", "rotation", "rotation_period", "rotation_days", "grace_period", "grace_days", "jwks", "rotator")
+_PERIODS: Final = ("rotation_period", "rotation_days", "grace_period", "grace_days")
+_KEYS: Final = ("type", "rotation", *_PERIODS, *TIMING_KEYS, "jwks", "rotator")
 _MAX_DAYS: Final = 36_500
 
 
@@ -44,6 +46,7 @@ def parse_secret_rule(pattern: str, key: ScalarNode, node: Node, findings: d.Fin
             where,
             "jwks: true publishes the public half of a signing key; the type must be jwt_signing_key",
         )
+    timing = parse_timing(members, where, findings)
     return SecretRule(
         pattern,
         rotator=_rotator(members.get("rotator"), f"{where}.rotator", kind, findings),
@@ -52,6 +55,7 @@ def parse_secret_rule(pattern: str, key: ScalarNode, node: Node, findings: d.Fin
         rotation_ms=_period(members, "rotation", where, findings, least_ms=1000),
         grace_ms=_period(members, "grace", where, findings, least_ms=0),
         jwks=jwks,
+        cron=timing.cron,
     )
 
 
@@ -69,6 +73,10 @@ def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) ->
         )
         if kind == "external" and rule.rotation == "auto":
             warnings.append(f"{where}: rotation: auto has no effect on external secrets; they are issued elsewhere")
+        if rule.cron is not None and rule.rotation is None:
+            warnings.append(
+                f"{where}: rotation_schedule says when it expires; it rotates by itself with rotation: auto only"
+            )
         hidden = next((one for one in BUILT_IN if one.pattern == rule.pattern), None)
         if hidden is None or kind != hidden.type:
             continue
@@ -76,7 +84,10 @@ def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) ->
             said
             for said, gone in (
                 ("rotation: auto", hidden.rotation == "auto" and rule.rotation is None),
-                ("rotation_period: never", hidden.rotation_ms is None and rule.rotation_ms is UNSET),
+                (
+                    "rotation_period: never",
+                    hidden.rotation_ms is None and rule.rotation_ms is UNSET and rule.cron is None,
+                ),
                 ("grace_period: never", hidden.grace_ms is None and rule.grace_ms is UNSET),
                 ("jwks: true", hidden.jwks and not rule.jwks),
             )

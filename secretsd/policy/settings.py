@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from secretsd.config import Security
 from secretsd.errors import Problem
 from secretsd.model import DAY_MS, CreateSecret, Rotation, SecretType, parse_duration
+from secretsd.policy.cron import Cron
 from secretsd.policy.rules import SecretRule
 
 T = TypeVar("T")
@@ -17,13 +18,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SecretSettings:
-    """How a secret is kept. The periods are milliseconds, None stands for never."""
+    """How a secret is kept. The periods are milliseconds, None stands for never; `cron` is in place of a period."""
 
     type: SecretType
     rotation: Rotation
     rotation_ms: int | None
     grace_ms: int | None
     jwks: bool
+    cron: Cron | None = None
 
 
 def requested_ms(what: str, period: str | UnsetType, days: int | UnsetType) -> int | UnsetType | None:
@@ -66,12 +68,21 @@ def decide(rule: SecretRule, request: CreateSecret, defaults: Security) -> Secre
                 "rotation out, or name a type that can be generated.",
             )
         rotation = "manual"
+    if rule.cron is not None and not isinstance(asked_rotation_ms, UnsetType):
+        raise Problem(
+            "invalid-request",
+            "rotation_period: the policy has a rotation_schedule for this name; leave rotation_period out, or have the "
+            "rule changed.",
+        )
     return SecretSettings(
         type=kind,
         rotation="manual" if isinstance(rotation, UnsetType) else rotation,
-        rotation_ms=_or(_agree("rotation_period", rule.rotation_ms, asked_rotation_ms), defaults.rotation_ms),
+        rotation_ms=None
+        if rule.cron
+        else _or(_agree("rotation_period", rule.rotation_ms, asked_rotation_ms), defaults.rotation_ms),
         grace_ms=_or(_agree("grace_period", rule.grace_ms, asked_grace_ms), defaults.grace_ms),
         jwks=rule.jwks and kind == "jwt_signing_key",
+        cron=rule.cron,
     )
 
 

@@ -17,6 +17,13 @@ def instant_after(start_ms: int, period_ms: int | None) -> int:
     return NEVER_MS if period_ms is None else min(start_ms + period_ms, NEVER_MS)
 
 
+def expiry(start_ms: int, settings: SecretSettings) -> int:
+    """Return when a version made at `start_ms` expires: the next instant of its cron expression, else its period on."""
+    if settings.cron is not None:
+        return settings.cron.after(start_ms)
+    return instant_after(start_ms, settings.rotation_ms)
+
+
 def created(first: VersionRecord, settings: SecretSettings, wishes: Wishes, generation: int) -> SecretRecord:
     """Return the record of a new secret."""
     return SecretRecord(
@@ -25,7 +32,7 @@ def created(first: VersionRecord, settings: SecretSettings, wishes: Wishes, gene
         rotation_ms=settings.rotation_ms,
         grace_ms=settings.grace_ms,
         wishes=wishes,
-        expires_at=instant_after(first.created_at, settings.rotation_ms),
+        expires_at=expiry(first.created_at, settings),
         status="active",
         announced=0,
         generation=generation,
@@ -59,7 +66,7 @@ def superseded(
             rotation=settings.rotation,
             rotation_ms=settings.rotation_ms,
             grace_ms=settings.grace_ms,
-            expires_at=instant_after(new.created_at, settings.rotation_ms),
+            expires_at=expiry(new.created_at, settings),
             status="active",
             announced=0,
             generation=generation,
@@ -71,13 +78,14 @@ def superseded(
 
 def resettled(record: SecretRecord, settings: SecretSettings, generation: int) -> SecretRecord:
     """Return the record under settings that a changed policy brings; `record` itself when nothing differs."""
-    if (record.rotation, record.rotation_ms, record.grace_ms) == (
+    expires_at = expiry(record.current.created_at, settings)
+    if (record.rotation, record.rotation_ms, record.grace_ms, record.expires_at) == (
         settings.rotation,
         settings.rotation_ms,
         settings.grace_ms,
+        expires_at,
     ):
         return record
-    expires_at = instant_after(record.current.created_at, settings.rotation_ms)
     moved = expires_at != record.expires_at
     # The thresholds before expiry depend on both, so their count begins again; those that are past are told as one.
     recounted = moved or record.grace_ms != settings.grace_ms

@@ -68,9 +68,10 @@ def settled(kind: SecretType, wished: Wishes, rule: SecretRule, defaults: Securi
     return SecretSettings(
         type=kind,
         rotation="manual" if kind == "external" else rotation,
-        rotation_ms=_first(rule.rotation_ms, wished.rotation_ms, defaults.rotation_ms),
+        rotation_ms=None if rule.cron else _first(rule.rotation_ms, wished.rotation_ms, defaults.rotation_ms),
         grace_ms=_first(rule.grace_ms, wished.grace_ms, defaults.grace_ms),
         jwks=rule.jwks and kind == "jwt_signing_key",
+        cron=rule.cron,
     )
 
 

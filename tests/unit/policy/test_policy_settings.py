@@ -11,6 +11,7 @@ from secretsd.config import Security
 from secretsd.errors import Problem
 from secretsd.model import CreateSecret
 from secretsd.policy import SecretRule, SecretSettings, decide, parse
+from secretsd.policy.cron import Cron
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -117,3 +118,10 @@ def test_only_signing_keys_are_published_as_jwks() -> None:
     rule = SecretRule("x", jwks=True)
     assert decide(rule, request('"type":"jwt_signing_key"'), DEFAULTS).jwks is True
     assert decide(rule, request('"type":"password"'), DEFAULTS).jwks is False
+
+
+def test_a_schedule_stands_in_place_of_a_period_and_no_request_says_otherwise() -> None:
+    rule = SecretRule("x", rotation="auto", cron=Cron("@daily"))
+    settings = decide(rule, request(), DEFAULTS)
+    assert (settings.rotation_ms, settings.cron) == (None, rule.cron)
+    assert "rotation_schedule" in refusal(rule, '"rotation_period":"30d"')

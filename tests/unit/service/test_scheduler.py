@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from secretsd.service.scheduler import LOOK_MS, Scheduler
 from secretsd.vault.document import Document, OwedLine, Wishes
 from tests.unit.rotation.records import settings
 from tests.unit.support.clock import DAY_MS, HOUR_MS, START_MS
-from tests.unit.support.core import Bench
+from tests.unit.support.core import POLICY, Bench
 from tests.unit.support.disk import spy
 
 
@@ -153,6 +154,21 @@ async def test_thousands_due_at_once_are_one_commit(bench: Bench) -> None:
     rotated = bench.events("secret.rotated")
     assert {event.data["generation"] for event in rotated} == {generation + 1}
     assert len({event.subject for event in rotated}) == len(rotated) == 3000
+
+
+async def test_a_secret_with_a_schedule_rotates_by_the_calendar(tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path,
+        policy=POLICY + '  report: {type: generic, rotation: auto, rotation_schedule: "0 3 1 * *", grace_period: 0s}\n',
+    )
+    await create(bench, "report", rotation="auto")
+    await live(bench, 90)
+    rotated = [event.time for event in bench.events("secret.rotated")]
+    assert rotated
+    assert all(time[8:] == "01T03:00:00.000Z" for time in rotated)
+    assert len({time[:7] for time in rotated}) == len(rotated) in {2, 3}
+    assert bench.document.secrets["report"].rotation_ms is None
+    await bench.close()
 
 
 async def test_what_was_due_while_the_daemon_was_down_happens_once(bench: Bench) -> None:
