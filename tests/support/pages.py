@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 SHELLS: Final = frozenset({"sh", "bash", "console"})
 
@@ -31,6 +33,24 @@ class Block:
     def is_command(self) -> bool:
         """Whether it is one that a reader types."""
         return self.language in SHELLS
+
+
+class Covered:
+    """A page whose blocks are run by tests, each under the name in its mark `recipe`; what none runs is found out."""
+
+    def __init__(self, page: Path) -> None:
+        self._blocks = [block for block in blocks(page) if block.language]
+        self._names: set[str] = set()
+
+    def by(self, name: str) -> pytest.MarkDecorator:
+        """The test runs the block of this name, its argument `block`."""
+        (block,) = [block for block in self._blocks if block.marks.get("recipe") == name]
+        self._names.add(name)
+        return pytest.mark.parametrize("block", [block], ids=[name])
+
+    def left(self) -> list[str]:
+        """Return where the blocks stand that no test runs; those without a language are drawings."""
+        return [block.place for block in self._blocks if block.marks.get("recipe") not in self._names]
 
 
 def blocks(page: Path) -> list[Block]:
