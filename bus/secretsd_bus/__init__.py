@@ -1,7 +1,7 @@
 """What jarvis-secretsd says on MQTT: topics, signed events, their verification, the broker's connection."""
 
 from secretsd_bus import canonical
-from secretsd_bus.errors import BusDenied, BusError, BusLost, BusRejected, BusUnreachable, Refused
+from secretsd_bus.errors import BusCommandFailed, BusDenied, BusError, BusLost, BusRejected, BusUnreachable, Refused
 from secretsd_bus.events import (
     PREFIX,
     ZERO_HASH,
@@ -23,6 +23,7 @@ __all__ = [
     "PREFIX",
     "SECRET_VERBS",
     "ZERO_HASH",
+    "BusCommandFailed",
     "BusDenied",
     "BusError",
     "BusLost",

@@ -5,6 +5,7 @@ BusError
 ├── BusUnreachable      no broker answers at the address, or TLS with it fails
 ├── BusRejected         the broker refuses the connection: credentials, rights, its rules
 ├── BusDenied           the broker refuses one publish or subscription; `reason_code` is MQTT's
+├── BusCommandFailed    the broker's plugin refuses a command
 └── BusLost             the connection went before the broker answered
 """
 
@@ -45,6 +46,10 @@ class BusDenied(BusError):
     def __init__(self, message: str, reason_code: int) -> None:
         super().__init__(message)
         self.reason_code = reason_code
+
+
+class BusCommandFailed(BusError):
+    """The broker's dynamic security plugin was asked for something and says no."""
 
 
 class BusLost(BusError):

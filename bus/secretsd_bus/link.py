@@ -63,6 +63,7 @@ class Link:
         settings: BusSettings,
         *,
         client_id: str,
+        password: str | None = None,
         will: Will | None = None,
         on_message: Callable[[Message], None] | None = None,
         keepalive_secs: int = 20,
@@ -70,9 +71,10 @@ class Link:
     ) -> Self:
         """Connect with a clean start, in MQTT 5, or in 3.1.1 where the broker doesn't speak 5.
 
-        `on_message` is called on the event loop; what it raises goes to the loop's exception handler. A broker
-        that stops answering is noticed within a little over twice `keepalive_secs`. Raises BusUnreachable (nobody
-        answers within `timeout_secs`, TLS fails, a file can't be read) or BusRejected (the broker refuses us).
+        `password` takes the place of what the settings' file holds. `on_message` is called on the event loop; what
+        it raises goes to the loop's exception handler. A broker that stops answering is noticed within a little over
+        twice `keepalive_secs`. Raises BusUnreachable (nobody answers within `timeout_secs`, TLS fails, a file can't
+        be read) or BusRejected (the broker refuses us).
         """
         where = f"{settings.host}:{settings.port}"
         credentials = None
@@ -80,7 +82,9 @@ class Link:
             async with asyncio.timeout(timeout_secs):
                 tls = await asyncio.to_thread(tls_context, settings)
                 if settings.username is not None:
-                    credentials = (settings.username, await asyncio.to_thread(read_password, settings))
+                    if password is None:
+                        password = await asyncio.to_thread(read_password, settings)
+                    credentials = (settings.username, password)
 
                 async def attempt(protocol: Protocol) -> Self:
                     link = cls(protocol, on_message)

@@ -227,8 +227,13 @@ class Broker:
             subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True, capture_output=True)
             passwords.chmod(0o644)
         self.directory.chmod(0o755)
-        for path in (self.directory, *self.directory.iterdir()):
-            os.chown(path, self._owner, -1)
+        chown_all(self.directory, self._owner)
+
+
+def chown_all(directory: Path, owner: int) -> None:
+    """Give a folder and its files to the broker's user."""
+    for path in (directory, *directory.iterdir()):
+        os.chown(path, owner, -1)
 
 
 def saving_by_the_second() -> Broker:

@@ -5,6 +5,7 @@ import secretsd_bus
 
 def test_the_package_offers_this_and_nothing_else() -> None:
     assert sorted(secretsd_bus.__all__) == [
+        "BusCommandFailed",
         "BusDenied",
         "BusError",
         "BusLost",
