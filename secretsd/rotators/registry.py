@@ -32,7 +32,9 @@ class _Own(NamedTuple):
     extra: str | None = None
 
 
-BUILT_IN: Final[Mapping[str, _Own]] = {}
+BUILT_IN: Final[Mapping[str, _Own]] = {
+    "mosquitto": _Own("secretsd.rotators.mosquitto:Mosquitto"),
+}
 """Imported when a policy first names them, so that nobody pays for what isn't used."""
 
 _COMMON: Final = ("kind", "timeout", "retries")

@@ -1,0 +1,137 @@
+"""`kind: mosquitto`: a client's password in a broker's dynamic security plugin (docs/rotators.md#mosquitto)."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Annotated, ClassVar, Final
+
+from msgspec import Meta
+from secretsd_bus import BusError, BusLost, BusRejected, BusSettings, BusUnreachable
+from secretsd_bus.dynsec import set_password, try_login
+
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.rotators.errors import Refused, Retryable, RotatorError
+from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
+
+Account = Annotated[str, Meta(min_length=1, max_length=255)]
+
+WRONG_PASSWORD: Final = frozenset({0x86, 0x87})
+"""How a broker says that a login is wrong: bad user name or password, not authorised (the word of 3.1.1 too)."""
+MAY_PASS: Final = frozenset({0x88, 0x89, 0x93, 0x96, 0x97, 0x9F})
+"""Server unavailable, busy, receive maximum, rates and quotas: another time it may be different."""
+LONGEST: Final = 65_535
+"""Bytes of a password in MQTT's CONNECT."""
+
+
+class MosquittoConfig(RotatorConfig, frozen=True, kw_only=True):
+    """The broker, the account whose password the secret is, and the one that changes it."""
+
+    url: str
+    client: Account
+    admin: Account
+    admin_password: SecretName
+    """The secret that holds the administrator's password; it may be the rotated one itself."""
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    client_id: Annotated[str, Meta(min_length=1)] | None = None
+    """The only client id that the plugin lets `client` use, where it is bound to one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be an address. Raises ValueError."""
+        self.settings(self.client)
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the administrator's secret."""
+        return (self.admin_password,)
+
+    def settings(self, account: str) -> BusSettings:
+        """Return how `account` reaches the broker."""
+        ca_file, cert_file, key_file = (
+            None if path is None else Path(path) for path in (self.ca_file, self.cert_file, self.key_file)
+        )
+        return BusSettings(self.url, username=account, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+
+
+class Mosquitto(Rotator[MosquittoConfig]):
+    """Sets the password as the administrator, and logs in with it as the client.
+
+    The plugin keeps one password for each client: from `set` on the old one is dead, and the client's live connection
+    is ended.
+    """
+
+    config_type: ClassVar[type[RotatorConfig]] = MosquittoConfig
+
+    def check(self, value: Sensitive) -> None:
+        """Return when the plugin can take it: the plugin is written in C, and text ends at a NUL there."""
+        _text(value)
+
+    async def set(self, order: Order) -> None:
+        """Give the client the new password, unless it has it: each change ends the client's connection."""
+        new = _text(order.new)
+        if await self._logs_in(new):
+            return
+        refusal: BusRejected | None = None
+        for password in await self._admin_passwords(order):
+            try:
+                await set_password(self.config.settings(self.config.admin), password, self.config.client, new)
+            except BusRejected as error:
+                refusal = error
+            except BusError as error:
+                # Who changes the password of their own account is thrown out before the answer comes.
+                if isinstance(error, BusLost | BusUnreachable) and await self._logs_in(new):
+                    return
+                raise _failed("the password can't be changed", error) from None
+            else:
+                return
+        assert refusal is not None  # noqa: S101 — there is at least one password to try
+        raise _failed(f"the administrator {self.config.admin} can't log in", refusal) from None
+
+    async def test(self, order: Order) -> None:
+        """Connect to the broker with the new password."""
+        try:
+            await self._log_in(_text(order.new))
+        except BusError as error:
+            raise _failed(f"{self.config.client} can't log in with the new password", error) from None
+
+    async def _admin_passwords(self, order: Order) -> tuple[str, ...]:
+        if order.name != self.config.admin_password:
+            return (_text(await order.read(self.config.admin_password)),)
+        # The administrator's own password: which of the two is in force depends on how far an earlier try came.
+        return _text(order.old), _text(order.new)
+
+    async def _logs_in(self, password: str) -> bool:
+        try:
+            await self._log_in(password)
+        except BusRejected as error:
+            if error.reason_code in WRONG_PASSWORD:
+                return False
+            raise _failed("the broker doesn't let anybody in", error) from None
+        except BusError as error:
+            raise _failed("the broker can't be asked", error) from None
+        return True
+
+    async def _log_in(self, password: str) -> None:
+        await try_login(self.config.settings(self.config.client), password, client_id=self.config.client_id)
+
+
+def _failed(what: str, error: BusError) -> RotatorError:
+    """Return what a step raises for an error of the bus: whether it may pass is the error's class and code."""
+    # A certificate that isn't the broker's is no outage; who rotates has to be told at once.
+    distrusted = isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    busy = isinstance(error, BusRejected) and error.reason_code in MAY_PASS
+    passes = busy or isinstance(error, BusLost) or (isinstance(error, BusUnreachable) and not distrusted)
+    return (Retryable if passes else Refused)(f"{what}: {error}")
+
+
+def _text(value: Sensitive) -> str:
+    try:
+        text = value.reveal().decode()
+    except UnicodeDecodeError:
+        raise Refused("a password of the broker is UTF-8 text, and this value is not") from None
+    if "\0" in text:
+        raise Refused("a password of the broker holds no NUL character")
+    if len(value.reveal()) > LONGEST:
+        raise Refused(f"a password of the broker has at most {LONGEST} bytes")
+    return text

@@ -1,0 +1,153 @@
+"""The rotator for Mosquitto's dynamic security plugin, against a real broker."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pytest
+from secretsd_bus import BusRejected, BusSettings, Link
+from secretsd_bus.dynsec import try_login
+
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.rotators import Refused, Retryable, configure
+from secretsd.rotators.conformance import Conformance, Harness, OtherEnd
+from tests.support.dynsec import ADMIN, ADMIN_PASSWORD, DynsecBroker
+from tests.support.silence import silence
+from tests.support.tls import make_server_certificate
+from tests.support.waiting import free_port
+
+numbers = itertools.count()
+ACCOUNTS = {f"account{n}": f"the first password of account{n}" for n in range(40)}
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[DynsecBroker]:
+    """A broker with an account for each test."""
+    running = DynsecBroker(ACCOUNTS)
+    running.start()
+    yield running
+    running.close()
+
+
+@dataclass(kw_only=True)
+class Account(OtherEnd):
+    """One account of the broker."""
+
+    broker: DynsecBroker
+    client: str
+    silent_port: int
+
+    async def accepts(self, value: Sensitive) -> bool:
+        try:
+            await try_login(BusSettings(self.broker.url, username=self.client), value.reveal().decode())
+        except BusRejected:
+            return False
+        return True
+
+    def log(self) -> str:
+        return self.broker.log + self.broker.admin_file().read_text()
+
+    def unreachable(self) -> Mapping[str, object]:
+        return {**self.members, "url": f"mqtt://127.0.0.1:{free_port()}"}
+
+    def refusing(self) -> Mapping[str, object]:
+        return {**self.members, "client": "nobody"}
+
+    def silent(self) -> Mapping[str, object]:
+        return {**self.members, "url": f"mqtt://127.0.0.1:{self.silent_port}", "timeout": "1s"}
+
+
+def account_of(broker: DynsecBroker, silent_port: int = 0) -> Account:
+    """Return an account that no other test uses."""
+    client = f"account{next(numbers)}"
+    return Account(
+        members={
+            "kind": "mosquitto",
+            "url": broker.url,
+            "client": client,
+            "admin": ADMIN,
+            "admin_password": "mqtt_admin_password",
+        },
+        old=Sensitive(ACCOUNTS[client].encode()),
+        secrets={"mqtt_admin_password": Sensitive(ADMIN_PASSWORD.encode())},
+        broker=broker,
+        client=client,
+        silent_port=silent_port,
+    )
+
+
+class TestMosquitto(Conformance):
+    @pytest.fixture
+    def end(self, broker: DynsecBroker) -> Iterator[Account]:
+        with silence() as port:
+            yield account_of(broker, port)
+
+
+async def test_a_live_connection_with_the_new_password_survives_a_repeated_set(broker: DynsecBroker) -> None:
+    """Each change at the plugin would end it: what is in force already is not set again."""
+    end = account_of(broker)
+    rotation = Harness(end)
+    await rotation.set()
+    settings = BusSettings(broker.url, username=end.client)
+    live = await Link.connect(settings, client_id="live", password=rotation.order.new.reveal().decode())
+    await rotation.set()
+    await rotation.test()
+    assert not live.closed.done()
+    await live.disconnect()
+
+
+async def test_an_administrator_that_cannot_log_in_is_refused_by_name(broker: DynsecBroker) -> None:
+    """Whoever reads it has to know which secret to look at."""
+    end = account_of(broker)
+    end.secrets = {"mqtt_admin_password": Sensitive(b"not the administrator's")}
+    with pytest.raises(Refused, match=ADMIN):
+        await Harness(end).set()
+    assert await end.accepts(end.old)
+
+
+async def test_the_administrators_own_password_goes_forth_and_back(broker: DynsecBroker) -> None:
+    """It is the secret that it is changed with; which one is in force depends on how far a try came."""
+    end = account_of(broker)
+    end.client, end.old, end.name = ADMIN, Sensitive(ADMIN_PASSWORD.encode()), "mqtt_admin_password"
+    end.members = {**end.members, "client": ADMIN}
+    end.secrets = {}
+    rotation = Harness(end)
+    for _ in range(2):
+        await rotation.set()
+        await rotation.set()
+        await rotation.test()
+        assert not await end.accepts(end.old)
+        await rotation.rollback()
+        await rotation.rollback()
+        assert await end.accepts(end.old)
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", b"nul \0 inside", b"x" * 65_536])
+def test_what_the_plugin_cannot_take_is_refused_before_anything_is_asked(value: bytes) -> None:
+    """A NUL would end the text in the plugin, which is written in C."""
+    members = {"url": "mqtt://broker", "client": "a", "admin": "b", "admin_password": "c"}
+    with pytest.raises(Refused):
+        configure({"kind": "mosquitto", **members}).build().check(Sensitive(value))
+
+
+async def test_over_tls_a_broker_of_another_authority_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The administrator's password goes to no stranger; and with the right authority it works."""
+    files = make_server_certificate(tmp_path_factory.mktemp("ours"))
+    other = make_server_certificate(tmp_path_factory.mktemp("theirs"))
+    broker = DynsecBroker(ACCOUNTS, tls={key: files[key] for key in ("certfile", "keyfile")})
+    broker.start()
+    try:
+        end = account_of(broker)
+        for members, error in (
+            ({"ca_file": str(other["cafile"])}, Refused),
+            ({"ca_file": "/nowhere"}, Retryable),
+        ):
+            with pytest.raises(error):
+                await Harness(end, {**end.members, **members}).set()
+        rotation = Harness(end, {**end.members, "ca_file": str(files["cafile"])})
+        await rotation.set()
+        await rotation.test()
+    finally:
+        broker.close()
