@@ -254,3 +254,57 @@ class RestoreRequest(Request, frozen=True, kw_only=True):
 
     version: Version
     reason: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+
+
+class AcknowledgeRequest(Request, frozen=True, kw_only=True):
+    """The body of `POST /secret/{name}/ack`: one of the two."""
+
+    version: Version | UnsetType = UNSET
+    kid: KidText | UnsetType = UNSET
+
+
+class AcknowledgedVersion(Frozen, frozen=True, kw_only=True):
+    """The answer to `POST /secret/{name}/ack`. `current`: whether the version is the current one."""
+
+    name: str
+    version: int
+    kid: str
+    current: bool
+
+
+ConsumerState = Literal["in-use", "current", "previous", "outdated", "never"]
+
+
+class Consumer(Frozen, frozen=True, kw_only=True):
+    """Where one client, or one of the processes that share it, stands with a secret (docs/consumers.md).
+
+    `version` and `kid` are what it is taken to use, null where it never read the secret. `seen_at` is when it last
+    asked for anything, `live` whether that is recent.
+    """
+
+    client: str
+    instance: str | None
+    state: ConsumerState
+    version: int | None
+    kid: str | None
+    read_at: str | None
+    acknowledged_version: int | None
+    acknowledged_at: str | None
+    seen_at: str | None
+    live: bool
+
+
+class Consumers(Frozen, frozen=True, kw_only=True):
+    """The answer to `GET /secret/{name}/consumers`.
+
+    `complete`: all that was read since the oldest readable version was made is known. `current_since` is when the
+    current version was made.
+    """
+
+    name: str
+    version: int
+    kid: str
+    current_since: str
+    previous: Previous | None
+    complete: bool
+    consumers: list[Consumer]

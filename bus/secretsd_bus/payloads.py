@@ -75,11 +75,17 @@ class Accessed(Payload, frozen=True, kw_only=True):
     """An allowed access, a 304 too."""
 
     client: str
+    instance: Annotated[
+        Name | None, Meta(description="Which of the processes that share the client's name it says it is")
+    ] = None
     auth: Auth
     action: str
     name: Name | None
     kid: Kid | None
     version: Count | None
+    superseded: Annotated[
+        bool, Meta(description="Whether `version` was no longer the current one, only in its grace")
+    ] = False
     outcome: Annotated[str, Meta(description="`ok`, `not-modified`, or the slug of the problem that was answered")]
     reason: Reason | None
     peer: Annotated[str, Meta(description="The other end's address, or `unix`")]
@@ -192,6 +198,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "secret.retired": Kind(SecretRetired, "The grace of a version is over."),
     "secret.deleted": Kind(SecretChanged, "A secret was deleted."),
     "secret.read": Kind(Accessed, "A value was given out, or a reader who may read it asked in vain."),
+    "secret.acknowledged": Kind(Accessed, "A client said that it uses this version now."),
     "secret.listed": Kind(Accessed, "Metadata, changes or audit lines were given out."),
     "access.denied": Kind(Refused, "A known client asked for more than the policy allows, or a request was foreign."),
     "access.failed": Kind(Refused, "A request with no credential or a wrong one."),

@@ -9,8 +9,11 @@ from prometheus_client import CollectorRegistry
 
 from secretsd.auth import Caller, Claims
 from secretsd.model import (
+    AcknowledgedVersion,
+    AcknowledgeRequest,
     BusInfo,
     Changes,
+    Consumers,
     CreateSecret,
     CreateSecrets,
     Health,
@@ -64,6 +67,12 @@ class Service(Protocol):
         min_generation: int | None,
     ) -> Answered[ReadResult]:
         """Return a secret's value; the body is None when `if_none_match` is the kid of what was asked for."""
+
+    async def consumers(self, caller: Caller, name: str) -> Answered[Consumers]:
+        """Return who has which version of a secret."""
+
+    async def acknowledge(self, caller: Caller, name: str, body: AcknowledgeRequest) -> Answered[AcknowledgedVersion]:
+        """Take in that the caller uses a version."""
 
     async def list_secrets(self, caller: Caller) -> Answered[SecretList]:
         """Return the metadata of what the caller may read."""

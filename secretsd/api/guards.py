@@ -14,11 +14,12 @@ from functools import lru_cache
 from typing import Final
 
 from secretsd.api.contract import Service
-from secretsd.api.incoming import Incoming, plain_address
+from secretsd.api.incoming import INSTANCE_HEADER, Incoming, plain_address
 from secretsd.api.problems import unreadable
 from secretsd.auth import Caller
 from secretsd.config import Config
 from secretsd.errors import Problem
+from secretsd.model import is_name
 
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,255}))(?::[0-9]{1,5})?\Z")
 _JSON_TYPE: Final = re.compile(r'application/json[ \t]*(?:;[ \t]*charset="?utf-8"?[ \t]*)?\Z', re.IGNORECASE)
@@ -34,6 +35,7 @@ _ONCE: Final = frozenset(
         b"idempotency-key",
         b"if-match",
         b"x-jarvis-client",
+        b"x-jarvis-instance",
     }
 )
 _THROUGH_OTHERS: Final = {b"origin": "origin", b"referer": "referer", b"forwarded": "forwarded", b"via": "via"}
@@ -71,7 +73,7 @@ def target_is_a_path(incoming: Incoming, _rules: Rules) -> None:
 
 
 def headers_are_sane(incoming: Incoming, _rules: Rules) -> None:
-    """Refuse a header that may come once and comes twice, and values that aren't ASCII."""
+    """Refuse a header that may come once and comes twice, values that aren't ASCII, and an instance that is no name."""
     names = incoming.header_names
     if len(set(names)) != len(names) and any(names.count(name) > 1 for name in _ONCE):
         raise unreadable("A header that may be given once is given twice.")
@@ -79,6 +81,10 @@ def headers_are_sane(incoming: Incoming, _rules: Rules) -> None:
         raise unreadable("A header's value isn't ASCII.")
     if b"expect" in names and incoming.headers["Expect"].lower() != "100-continue":
         raise unreadable("The only expectation that is met is 100-continue.")
+    if b"x-jarvis-instance" in names and not is_name(incoming.headers[INSTANCE_HEADER]):
+        raise unreadable(
+            f"{INSTANCE_HEADER} is up to 128 letters, digits, dots, underscores and hyphens, first a letter or digit."
+        )
 
 
 def came_directly(incoming: Incoming, _rules: Rules) -> None:

@@ -11,6 +11,7 @@ from secretsd.api.incoming import Incoming
 from secretsd.api.streamed import StreamedAnswer
 from secretsd.auth import Caller
 from secretsd.model import (
+    AcknowledgeRequest,
     CreateSecret,
     CreateSecrets,
     Metadata,
@@ -85,6 +86,21 @@ async def read(service: Service, caller: Caller, incoming: Incoming) -> Answer:
     if result.body is None or (condition is not None and condition.holds(result.kid)):
         return Answer(304, position=answered.position, headers=headers)
     return Answer.of(result.body, position=answered.position, headers=headers)
+
+
+async def consumers(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """GET /secret/{name}/consumers."""
+    queries.parameters(incoming)
+    answered = await service.consumers(caller, incoming.name)
+    return Answer.of(answered.value, position=answered.position)
+
+
+async def acknowledge(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """POST /secret/{name}/ack."""
+    queries.parameters(incoming)
+    body = await bodies.read(incoming, AcknowledgeRequest)
+    answered = await service.acknowledge(caller, incoming.name, body)
+    return Answer.of(answered.value, position=answered.position)
 
 
 async def create(service: Service, caller: Caller, incoming: Incoming) -> Answer:

@@ -14,6 +14,7 @@ from secretsd.api.routing import Found
 from secretsd.auth import Claims, ClientCertificate
 
 CLIENT_HEADER: Final = "X-Jarvis-Client"
+INSTANCE_HEADER: Final = "X-Jarvis-Instance"
 _BEARER: Final = "bearer "
 
 
@@ -82,4 +83,5 @@ class Incoming:
             request_id=self.request_id,
             certificate=self.peer.certificate,
             own_socket=self.peer.own_socket,
+            instance=self.headers.get(INSTANCE_HEADER),
         )

@@ -13,8 +13,11 @@ from secretsd.api.routing import MIB, ClientRoute, OpenRoute, Parameter
 from secretsd.model import (
     MAX_SAFE_INTEGER,
     NAME_PATTERN,
+    AcknowledgedVersion,
+    AcknowledgeRequest,
     BusInfo,
     Changes,
+    Consumers,
     CreateSecret,
     CreateSecrets,
     Frozen,
@@ -64,6 +67,12 @@ _IDEMPOTENCY: Final = Parameter(
     where="header",
     description="Makes a retry safe: the same key and body answer what the first did",
     schema={"type": "string", "minLength": 1, "maxLength": 200},
+)
+_INSTANCE: Final = Parameter(
+    name="X-Jarvis-Instance",
+    where="header",
+    description="Which of the processes that share the client's name asks; taken at its word",
+    schema={"type": "string", "pattern": NAME_PATTERN},
 )
 _CLIENT_PROBLEMS: Final = ("missing-client", "unknown-client", "bad-credential", "too-many-requests")
 _READ_PROBLEMS: Final = (*_CLIENT_PROBLEMS, "audit-unavailable", "vault-unavailable")
@@ -186,9 +195,33 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
                 description="Kids in double quotes, or *: 304 where one of them is the version asked for",
                 schema={"type": "string"},
             ),
+            _INSTANCE,
         ),
         problems=(*_READ_PROBLEMS, "forbidden", "not-found", "version-not-found", "behind"),
         handler=handlers.read,
+    ),
+    ClientRoute(
+        method="GET",
+        path="/secret/{name}/consumers",
+        action="consumers",
+        summary="Who has the current version, who an earlier one, who may read the secret and never did",
+        needs="rotate, or audit",
+        answer=Consumers,
+        parameters=(_NAME,),
+        problems=(*_READ_PROBLEMS, "forbidden", "not-found"),
+        handler=handlers.consumers,
+    ),
+    ClientRoute(
+        method="POST",
+        path="/secret/{name}/ack",
+        action="acknowledge",
+        summary="Say that a version, current or in grace, is in use; said again it changes nothing",
+        needs="read",
+        answer=AcknowledgedVersion,
+        body=AcknowledgeRequest,
+        parameters=(_NAME, _INSTANCE),
+        problems=(*_READ_PROBLEMS, *_BODY_PROBLEMS, "forbidden", "not-found", "version-not-found"),
+        handler=handlers.acknowledge,
     ),
     ClientRoute(
         method="POST",

@@ -27,7 +27,8 @@ class Claims:
 
     `client` is the header as sent; `bearer` the token of "Authorization: Bearer", "" (which never matches)
     for any other scheme; `peer_uid` the user at the other end; `certificate` the one that it proved to have;
-    `own_socket` the one client's socket that the connection came through, None for those that are everybody's.
+    `own_socket` the one client's socket that the connection came through, None for those that are everybody's;
+    `instance` which of the client's processes it says it is, which nothing proves and nothing is granted for.
     """
 
     client: str | None = field(repr=False)  # a token may have been typed there
@@ -37,6 +38,7 @@ class Claims:
     request_id: str
     certificate: ClientCertificate | None = field(default=None, repr=False)
     own_socket: Path | None = None
+    instance: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Caller:
     auth: AuthKind
     peer: str
     request_id: str
+    instance: str | None = None
 
 
 def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: int) -> Caller:
@@ -99,7 +102,7 @@ def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: in
             "This client has to prove itself: send Authorization: Bearer with its token, connect over TLS with the "
             "certificate that the policy names, as the user whose uid, or through the socket that it gives.",
         )
-    return Caller(client=client, auth=auth, peer=claims.peer, request_id=claims.request_id)
+    return Caller(client=client, auth=auth, peer=claims.peer, request_id=claims.request_id, instance=claims.instance)
 
 
 def _digest(bearer: str) -> bytes:

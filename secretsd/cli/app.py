@@ -31,6 +31,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "rm": ("changes", "Delete secrets with all their versions."),
         "ls": ("listing", "List secrets, never their values."),
         "info": ("listing", "Show what is known about a secret, but its value."),
+        "consumers": ("consumers", "Show who has which version of a secret."),
     },
     "Moving in": {
         "import-env": ("import_env", "Move the secrets of a .env file into the vault."),

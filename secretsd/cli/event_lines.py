@@ -20,6 +20,7 @@ _STYLE: Final = {
     "secret.deleted": "red",
     "secret.retired": "dim",
     "secret.read": "dim",
+    "secret.acknowledged": "dim",
     "secret.listed": "dim",
     "access.denied": "bold red",
     "access.failed": "bold red",

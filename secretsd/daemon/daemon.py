@@ -19,6 +19,7 @@ from secretsd.audit.linefile import LineFile
 from secretsd.audit.log import AuditLog, Entry
 from secretsd.clock import ClockGuard, SystemClock, kernel_synchronised
 from secretsd.config import Config
+from secretsd.consumers.follower import Follower
 from secretsd.daemon import notify
 from secretsd.daemon.firststart import StateFiles
 from secretsd.daemon.metering import meter
@@ -87,6 +88,7 @@ class Daemon:
             audit_path=state.audit,
             started_at_ms=clock.elapsed_ms(),
             reserve=reserve,
+            follower=Follower(audit, state.audit, clock),
         )
         self._service = Service(self._core)
         self._scheduler = Scheduler(self._core)
@@ -154,6 +156,7 @@ class Daemon:
             core.guard.compare(opened.last_line_ms)
         for warning in (*self._config.warnings, *core.policy.warnings):
             log.warning("%s", warning)
+        core.follower.start()
         self._scheduler.start()
         if self._publisher is not None:
             self._publisher.start()
@@ -178,6 +181,7 @@ class Daemon:
             await core.log.append(Entry("daemon.stopped", None, self._about(None)))
         except AuditWriteError as error:
             log.error("stopping without a last audit line: %s", error)  # noqa: TRY400
+        await core.follower.stop()
         if self._publisher is not None:
             await self._publisher.stop(PUBLISH_SECONDS)
         await core.log.close()

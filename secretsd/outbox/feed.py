@@ -15,7 +15,7 @@ from secretsd.config import BusAudit
 from secretsd.outbox.lane import Line
 
 CHUNK_LINES: Final = 512
-_ACCESSES: Final = {"secret.read", "secret.listed"}
+_ACCESSES: Final = {"secret.read", "secret.acknowledged", "secret.listed"}
 
 
 class _Subject(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from secretsd.audit.eventkeys import EventKeyFiles, EventKeys
 from secretsd.audit.log import AuditLog
 from secretsd.clock import Clock, ClockGuard
 from secretsd.config import Config
+from secretsd.consumers.follower import Follower
 from secretsd.errors import Problem
 from secretsd.metrics import Metrics
 from secretsd.policy import Policy
@@ -62,6 +63,7 @@ class Core:
     audit_path: Path
     started_at_ms: int
     reserve: Reserve
+    follower: Follower
     bus: BusState = field(default_factory=NoBus)
     stopped_serving: str | None = None
     """Why the vault must not be served, None while it may be."""

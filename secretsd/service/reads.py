@@ -208,7 +208,8 @@ class Reads:
         self, caller: Caller, document: Document, name: str, version: VersionRecord | None, outcome: str
     ) -> None:
         known = name if name in document.secrets or name in document.tombstones else None
-        await self._audit(self._access("secret.read", caller, "read", known, version, outcome))
+        superseded = version is not None and version is not document.secrets[name].current
+        await self._audit(self._access("secret.read", caller, "read", known, version, outcome, superseded=superseded))
 
     async def _audit(self, entry: Entry) -> None:
         await keep_reserve(self._core.reserve)
@@ -219,15 +220,24 @@ class Reads:
 
     @staticmethod
     def _access(
-        kind: str, caller: Caller, action: str, name: str | None, version: VersionRecord | None, outcome: str
+        kind: str,
+        caller: Caller,
+        action: str,
+        name: str | None,
+        version: VersionRecord | None,
+        outcome: str,
+        *,
+        superseded: bool = False,
     ) -> Entry:
         accessed = Accessed(
             client=caller.client,
+            instance=caller.instance,
             auth=caller.auth,
             action=action,
             name=name,
             kid=None if version is None else version.kid,
             version=None if version is None else version.version,
+            superseded=superseded,
             outcome=outcome,
             reason=None,
             peer=caller.peer,

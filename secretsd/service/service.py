@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from secretsd_bus import Event
+
 from secretsd.auth import Caller, Claims
 from secretsd.metrics import Metrics
 from secretsd.service.batches import Batches
+from secretsd.service.consumers import ConsumerCalls
 from secretsd.service.core import Core
-from secretsd.service.reads import Reads
 from secretsd.service.rotations import KeyRotations
 
 
-class Service(Reads, Batches, KeyRotations):
+class Service(ConsumerCalls, Batches, KeyRotations):
     """Identification, reads and writes over one core."""
 
     def __init__(self, core: Core) -> None:
-        Reads.__init__(self, core)
+        ConsumerCalls.__init__(self, core)
         Batches.__init__(self, core)
         KeyRotations.__init__(self, core)
         self.core = core
+
+    def written(self, events: Sequence[Event]) -> None:
+        """Follow the log: what was seen of consumers, then what a new signing key needs."""
+        self.core.follower.written(events)
+        super().written(events)
 
     @property
     def metrics(self) -> Metrics:

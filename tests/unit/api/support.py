@@ -15,9 +15,11 @@ from secretsd.auth import Caller, Claims
 from secretsd.config import Config, load
 from secretsd.errors import Problem
 from secretsd.model import (
+    AcknowledgedVersion,
     BusInfo,
     Change,
     Changes,
+    Consumers,
     Health,
     Metadata,
     Rotated,
@@ -99,6 +101,17 @@ class FakeService:
         if named["if_none_match"] in {KID, "*"}:
             return Answered(ReadResult(None, KID), POSITION)
         return Answered(ReadResult(SecretAnswer(**METADATA, value=self.value, encoding="utf-8"), KID), POSITION)
+
+    async def consumers(self, caller: Caller, name: str) -> Answered[Consumers]:
+        await self._called("consumers", name)
+        return Answered(
+            Consumers(name=name, version=1, kid=KID, current_since="", previous=None, complete=True, consumers=[]),
+            POSITION,
+        )
+
+    async def acknowledge(self, caller: Caller, name: str, body: Any) -> Answered[AcknowledgedVersion]:
+        await self._called("acknowledge", name, body)
+        return Answered(AcknowledgedVersion(name=name, version=1, kid=KID, current=True), POSITION)
 
     async def list_secrets(self, caller: Caller) -> Answered[SecretList]:
         await self._called("list")

@@ -17,6 +17,7 @@ from secretsd.audit.log import AuditLog
 from secretsd.audit.verifier import verify_files
 from secretsd.auth import Caller
 from secretsd.config import Config
+from secretsd.consumers.follower import Follower
 from secretsd.crypto import masterkey
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.daemon import opening, passphrase
@@ -99,6 +100,7 @@ class Bench:
             audit_path=self.audit_path,
             started_at_ms=self.clock.elapsed_ms(),
             reserve=self.reserve,
+            follower=Follower(self.log, self.audit_path, self.clock),
         )
         self.service = Service(self.core)
         self.done: list[Done] = []

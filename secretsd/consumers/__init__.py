@@ -1,0 +1,1 @@
+"""Who uses which version of a secret, as the audit log tells it (docs/consumers.md)."""

@@ -1,0 +1,97 @@
+"""Who stands where with one secret: judged from its record and what was seen. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from secretsd_bus import parse_time, rfc3339
+
+from secretsd.consumers.sightings import Mark, Sighting, Sightings, client_of
+from secretsd.model import DAY_MS, ConsumerState
+from secretsd.vault.document import SecretRecord, VersionRecord
+
+LIVE_MS: Final = 30 * DAY_MS
+"""A consumer that asked for nothing for so long is taken to be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One consumer of one secret. `using` is the version that it is taken to use, None for who never read it."""
+
+    key: str
+    state: ConsumerState
+    using: Mark | None
+    sighting: Sighting
+    seen_at: str | None
+    live: bool
+
+    @property
+    def behind(self) -> bool:
+        """Whether it is there and uses another version than the current one."""
+        return self.live and self.state in {"previous", "outdated"}
+
+
+def standings(
+    record: SecretRecord,
+    name: str,
+    sightings: Sightings,
+    clients: Iterable[str],
+    may_read: Callable[[str], bool],
+    now_ms: int,
+) -> list[Standing]:
+    """Return where each of `clients` stands that may read the secret `name`, by name; those too that never did.
+
+    A client whose processes say which they are stands there once for each.
+    """
+    found = sightings.of(name)
+    known = {key for key in found if may_read(client_of(key))}
+    never = {client for client in clients if may_read(client)} - {client_of(key) for key in known}
+    readable = {version.kid for version in record.versions}
+    horizon = rfc3339(max(0, now_ms - LIVE_MS))
+    return [
+        _standing(key, found.get(key, Sighting()), sightings.seen, record.current.kid, readable, horizon)
+        for key in sorted(known | never)
+    ]
+
+
+def holders(version: VersionRecord, found: Iterable[Standing]) -> list[Standing]:
+    """Return the live consumers that use `version`."""
+    return [one for one in found if one.live and one.using is not None and one.using.kid == version.kid]
+
+
+def covered(record: SecretRecord, sightings: Sightings) -> bool:
+    """Tell whether all that was read since the oldest readable version was made is known."""
+    oldest = min(version.created_at for version in record.versions)
+    return sightings.since is None or parse_time(sightings.since) <= oldest
+
+
+def _standing(
+    key: str, sighting: Sighting, seen: Mapping[str, str], current: str, readable: set[str], horizon: str
+) -> Standing:
+    using = _using(sighting, current, readable)
+    seen_at = seen.get(key)
+    live = seen_at is not None and seen_at >= horizon
+    state: ConsumerState
+    if using is None:
+        state = "never"
+    elif using.kid == current:
+        state = "current" if sighting.acknowledged is None or sighting.acknowledged.kid != current else "in-use"
+    else:
+        state = "previous" if using.kid in readable else "outdated"
+    return Standing(key, state, using, sighting, seen_at, live)
+
+
+def _using(sighting: Sighting, current: str, readable: set[str]) -> Mark | None:
+    """Return the version that the consumer is taken to use.
+
+    Who acknowledges is taken at its word: having read the current version it still uses the one that it acknowledged,
+    as long as that is readable. Who doesn't, uses what it read.
+    """
+    read, acknowledged = sighting.read, sighting.acknowledged
+    if acknowledged is None:
+        return read
+    if read is None or acknowledged.kid == current or acknowledged.kid in readable:
+        return acknowledged
+    return read
