@@ -1,4 +1,4 @@
-"""The recipes of docs/events.md: a message from mosquitto_sub verifies with jq and openssl alone."""
+"""The recipes of docs/howto/verify-a-message.md: a message from mosquitto_sub verifies with jq and openssl alone."""
 
 from __future__ import annotations
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from tests.support.pages import ROOT, blocks
 
 DOCUMENTS = ROOT / "docs"
+VERIFYING = "howto/verify-a-message.md"
 
 
-def recipe(name: str, document: str = "events.md") -> str:
+def recipe(name: str, document: str = VERIFYING) -> str:
     """Return the script of one block, to be run by `sh` in a folder that holds what the document says."""
     (script,) = [block.text for block in blocks(DOCUMENTS / document) if block.marks.get("recipe") == name]
     return script

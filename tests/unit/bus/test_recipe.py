@@ -1,4 +1,4 @@
-"""The recipe in docs/events.md: what needs no software of ours to be checked."""
+"""The recipe in docs/howto/verify-a-message.md: what needs no software of ours to be checked."""
 
 from __future__ import annotations
 
