@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Final, Self
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Self, TypeVar
 
 from secretsd_bus._outgoing import Outgoing, Publish, fail
 from secretsd_bus._tcp import Farewell, read_password, tls_context
@@ -29,6 +29,8 @@ _HEADER_MOST: Final = 128  # bytes of a PUBLISH besides topic and payload, the c
 _FLUSH_SECS: Final = 1.0
 _VERSION_5_SECS: Final = 3.0
 """How long a broker may think about a CONNECT of version 5: amqtt takes its bytes for 3.1.1 and waits for more."""
+_VERSION_5_AGAIN_SECS: Final = 2.0
+"""The same for one that has just answered a CONNECT of version 3.1.1."""
 
 
 class _NoAnswer(Exception):
@@ -37,6 +39,9 @@ class _NoAnswer(Exception):
 
 class _OldBroker(Exception):
     """The broker says that it doesn't speak version 5."""
+
+
+_Connected = TypeVar("_Connected", bound="Link")
 
 
 class Link:
@@ -86,7 +91,7 @@ class Link:
                         password = await asyncio.to_thread(read_password, settings)
                     credentials = (settings.username, password)
 
-                async def attempt(protocol: Protocol) -> Self:
+                async def attempt(protocol: Protocol, patience_secs: float | None) -> Self:
                     link = cls(protocol, on_message)
                     client = Wire.prepare(
                         protocol,
@@ -98,13 +103,10 @@ class Link:
                         connect_secs=timeout_secs,
                     )
                     link._wire = Wire(client, protocol, link)
-                    await link._open(settings.host, settings.port, keepalive_secs)
+                    await link._open(settings.host, settings.port, keepalive_secs, patience_secs)
                     return link
 
-                try:
-                    return await attempt("5")
-                except (_NoAnswer, _OldBroker):
-                    return await attempt("3.1.1")
+                return await _newest(attempt)
         except TimeoutError:
             raise BusUnreachable(f"no MQTT broker answered at {where} within {timeout_secs:g} s") from None
         except _NoAnswer:
@@ -199,12 +201,12 @@ class Link:
         self._wire.drop()
         self.on_closed(reason)
 
-    async def _open(self, host: str, port: int, keepalive_secs: int) -> None:
+    async def _open(self, host: str, port: int, keepalive_secs: int, patience_secs: float | None) -> None:
         """Connect and wait for the CONNACK. Raises OSError, BusRejected, _OldBroker or _NoAnswer."""
         if not await self._wire.dial(host, port, keepalive_secs):
             raise _NoAnswer
         try:
-            async with asyncio.timeout(_VERSION_5_SECS if self.protocol == "5" else None):
+            async with asyncio.timeout(patience_secs):
                 await self._answered
         except TimeoutError:
             self.abort()
@@ -276,3 +278,23 @@ class Link:
         self._outgoing.lose(reason)
         for answer in self._subscribing.values():
             fail(answer, BusLost(reason))
+
+
+async def _newest(attempt: Callable[[Protocol, float | None], Awaitable[_Connected]]) -> _Connected:
+    """Return a link in MQTT 5, in 3.1.1 only where the broker doesn't speak 5. Raises what `attempt` raises.
+
+    Silence is a weak sign of an old broker: one that is killed or just starting behind a proxy (a container's port,
+    say) ends connections without an answer too. And it matters, since in 3.1.1 a publish that the ACL denies looks
+    like a success. So a broker that answers 3.1.1 and didn't answer 5 is asked for 5 once more, now that it is there.
+    """
+    try:
+        return await attempt("5", _VERSION_5_SECS)
+    except _OldBroker:
+        return await attempt("3.1.1", None)
+    except _NoAnswer:
+        link = await attempt("3.1.1", None)
+    await link.disconnect()
+    try:
+        return await attempt("5", _VERSION_5_AGAIN_SECS)
+    except (_NoAnswer, _OldBroker):
+        return await attempt("3.1.1", None)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 from secretsd_bus import BusDenied, BusLost, BusRejected, BusSettings, BusUnreachable, Link, Will
+from secretsd_bus import link as link_module
 
 from tests.unit.bus.fakebroker import (
     CONNECT,
@@ -56,20 +57,52 @@ def speaking_only_3(refusal: bytes | None) -> Answer:
     return answer
 
 
-@pytest.mark.parametrize("refusal", [connack(0x84), b"\x20\x02\x00\x01", None], ids=["0x84", "0x01", "hangs-up"])
-async def test_a_broker_that_doesnt_speak_5_gets_3_1_1(refusal: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "levels"),
+    [(connack(0x84), [5, 4]), (b"\x20\x02\x00\x01", [5, 4]), (None, [5, 4, 5, 4])],
+    ids=["0x84", "0x01", "hangs-up"],
+)
+async def test_a_broker_that_doesnt_speak_5_gets_3_1_1(refusal: bytes | None, levels: list[int]) -> None:
     async with fake_broker(speaking_only_3(refusal)) as broker:
         link = await connecting(broker.url)
         assert link.protocol == "3.1.1"
-        assert broker.levels == [5, 4]
+        assert broker.levels == levels
         await soon(link.publish("a", b"x", retain=True))
         await link.disconnect()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer to version 5 is waited for a fraction of a second only."""
+    monkeypatch.setattr(link_module, "_VERSION_5_SECS", 0.3)
+    monkeypatch.setattr(link_module, "_VERSION_5_AGAIN_SECS", 0.3)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_broker_that_waits_for_ever_on_seeing_5_gets_3_1_1() -> None:
     async with fake_broker(speaking_only_3(b"")) as broker:
         link = await connecting(broker.url)
-        assert (link.protocol, broker.levels) == ("3.1.1", [5, 4])
+        assert (link.protocol, broker.levels) == ("3.1.1", [5, 4, 5, 4])
+        await link.disconnect()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("first", [None, b""], ids=["hangs-up", "is-silent"])
+async def test_a_broker_that_only_wasnt_there_for_the_first_connect_gets_5(first: bytes | None) -> None:
+    """As one that starts behind a proxy: in 3.1.1 its denials would look like acknowledgements."""
+    firsts = [first]
+
+    def answer(kind: int, body: bytes) -> bytes | None:
+        if kind == CONNECT and firsts:
+            return firsts.pop()
+        if kind == CONNECT and body[6] != 5:
+            return b"\x20\x02\x00\x00"
+        return well_behaved(kind, body)
+
+    async with fake_broker(answer) as broker:
+        link = await connecting(broker.url)
+        assert (link.protocol, broker.levels) == ("5", [5, 4, 5])
+        assert broker.count(DISCONNECT) == 1, "the one in between ends without a will"
         await link.disconnect()
 
 
