@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 import pytest
-from secretsd_bus import SigningKey, Unchained
+from secretsd_bus import SigningKey, Unchained, rfc3339
 
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators.errors import Refused, Retryable, RotatorError
@@ -40,6 +41,8 @@ class OtherEnd(ABC):
     old: Sensitive
     secrets: Mapping[str, Sensitive] = field(default_factory=dict)
     name: str = "conformance_password"
+    signing_key: SigningKey = field(default_factory=SigningKey.generate)
+    """What `Order.sign` signs with, for an end that verifies."""
     old_works_after_set: bool = False
     """Whether both values work during the grace, as with two roles in turn."""
 
@@ -70,7 +73,7 @@ class Harness:
     def __init__(self, end: OtherEnd, members: Mapping[str, object] | None = None) -> None:
         self.end = end
         self.rule: RotatorRule = configure(end.members if members is None else members)
-        self._sealer = Unchained(log_id="conformance", node="test", key=SigningKey.generate(), session=1)
+        self._sealer = Unchained(log_id="conformance", node="test", key=end.signing_key, session=1)
         generated = Sensitive(secrets.token_urlsafe(48).encode())
         self.order = Order(
             name=end.name,
@@ -115,7 +118,7 @@ class Harness:
         return self.end.secrets[name]
 
     def _sign(self, kind: str, data: Mapping[str, Any]) -> bytes:
-        return self._sealer.seal(kind, self.end.name, dict(data), "2026-01-01T00:00:00.000Z").raw
+        return self._sealer.seal(kind, self.end.name, dict(data), rfc3339(int(time.time() * 1000))).raw
 
 
 def run(steps: Coroutine[Any, Any, None]) -> None:

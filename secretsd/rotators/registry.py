@@ -34,6 +34,7 @@ class _Own(NamedTuple):
 
 BUILT_IN: Final[Mapping[str, _Own]] = {
     "mosquitto": _Own("secretsd.rotators.mosquitto:Mosquitto"),
+    "webhook": _Own("secretsd.rotators.webhook:Webhook"),
 }
 """Imported when a policy first names them, so that nobody pays for what isn't used."""
 
