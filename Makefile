@@ -17,7 +17,7 @@ HAVE_BROKER := $(BUS_URL)$(if $(filter amqtt,$(BROKER)),,$(shell PATH="$$PATH:/u
 RUN_KIND := $(if $(HAVE_BROKER),run,tryout)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-deploy test-home-assistant bench reference lint format clean tools-for-tests
+.PHONY: help run test test-slow test-deploy test-home-assistant test-rust bench reference lint format clean tools-for-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-deploy: $(VENV)/.ready-dev tools-for-tests ## containers, systemd and the i
 test-home-assistant: $(VENV)/.ready-dev tools-for-tests ## entities and blueprints in a real Home Assistant, installed once
 	$(BIN)/python -m pytest -m home_assistant $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
+test-rust: $(VENV)/.ready-dev tools-for-tests ## the client in Rust: style, lints, tests against the real daemon (cargo and crates.io)
+	@tools/rust-client test
+
 bench: $(VENV)/.ready-dev tools-for-tests ## the figures of docs/performance.md, under four minutes (FIGURES="reads rotation")
 	$(BIN)/python -m tests.bench $(FIGURES)
 
@@ -54,10 +57,10 @@ format: $(VENV)/.ready-dev ## write the code in the one style
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-clean: ## remove .venv, .venv-home-assistant, .run and what the tools left
+clean: ## remove .venv, .venv-home-assistant, .run, what cargo built and what the tools left
 	@if [ -e .run/lock ] && ! flock --nonblock .run/lock true; then \
 		echo "make run is still running here: end it first (Ctrl-C)" >&2; exit 1; fi
-	rm -rf $(VENV) .venv-home-assistant .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf clients/rust/target $(VENV) .venv-home-assistant .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 tools-for-tests:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from secretsd_bus import Chain, Event, SigningKey, Unchained, b64url_encode, key_rotated
+from secretsd_bus import Chain, Event, SigningKey, Unchained, b64url_decode, b64url_encode, key_rotated
 
 PREFIX: Final = "jarvis/secretsd"
 LOG_ID: Final = "b7qk2mzr"
@@ -43,6 +43,7 @@ def build() -> dict[str, Any]:
         },
         "accepted": accepted(),
         "refused": refused(),
+        "following": following(),
         "canonical": canonical(),
     }
 
@@ -148,6 +149,26 @@ def accepted() -> list[dict[str, Any]]:
         "audit/audit/gap",
     )
     case(
+        "deepest",
+        "16 levels are the most, the outermost included",
+        chain.append("policy.reloaded", None, {"sha256": "00" * 32, "later": nested(14)}, TIME),
+        "audit/policy/reloaded",
+    )
+    longest = "x" * 128
+    case(
+        "longest-name",
+        "a name has at most 128 characters",
+        chain.append("secret.rotated", longest, secret_data(name=longest), TIME),
+        f"secret/{longest}/rotated",
+        "audit/secret/rotated",
+    )
+    case(
+        "time-without-fraction",
+        "a time may end at the second",
+        chain.append("daemon.stopped", None, started, "2028-02-29T23:59:59Z"),
+        "audit/daemon/stopped",
+    )
+    case(
         "key-rotated",
         "signed by the old key; proof is the new key's signature over the canonical jwk",
         chain.append("audit.key_rotated", None, key_rotated(NEXT) | asked("signing"), TIME),
@@ -177,6 +198,11 @@ def accepted() -> list[dict[str, Any]]:
     case("checkpoint", "", loose.seal("audit.checkpoint", None, checkpoint, TIME), f"checkpoint/{NODE}")
     case("status", "", loose.seal("daemon.status", None, {"state": "online", "session": 7}, TIME), f"status/{NODE}")
     return cases
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Return so many objects within each other, the innermost empty."""
+    return {"a": nested(levels - 1)} if levels > 1 else {}
 
 
 # Refused
@@ -216,11 +242,9 @@ def refused() -> list[dict[str, Any]]:
             content = {"payload": payload.decode()}
         except UnicodeDecodeError:
             content = {"payload_base64": base64.b64encode(payload).decode()}
-        cases.append({"name": title, "slug": slug, "comment": comment, "topic": f"{PREFIX}/{on}"} | content)
+        at = on.removeprefix("../") if on.startswith("../") else f"{PREFIX}/{on}"
+        cases.append({"name": title, "slug": slug, "comment": comment, "topic": at} | content)
 
-    deep: Any = {}
-    for _ in range(15):
-        deep = {"a": deep}
     case("not-json", "empty", "nothing at all, as a cleared retained message", b"")
     case("not-json", "cut-short", "the last byte is missing", good[:-1])
     case("not-json", "bad-utf-8", "one byte that is no UTF-8", good.replace(b"requested", b"request\xff"))
@@ -235,7 +259,29 @@ def refused() -> list[dict[str, Any]]:
         good.replace(b'"urgent":', b'"urgent":false,"urgent":'),
     )
     case("not-json", "nan", "NaN is no JSON", good.replace(b'"generation":42', b'"generation":NaN'))
-    case("not-json", "too-deep", "17 levels", signed(envelope(data=deep)))
+    for title, comment, spelled in (
+        ("leading-zero", "042 for 42", b"042"),
+        ("plus-sign", "+42 for 42", b"+42"),
+        ("bare-point", "42. for 42", b"42."),
+        ("hexadecimal", "0x2a for 42", b"0x2a"),
+        ("infinity", "Infinity is no JSON", b"Infinity"),
+        ("comment", "a comment is no JSON", b"42/**/"),
+        ("trailing-comma", "a comma behind the last member", b"42,"),
+        ("no-break-space", "U+00A0 is no space of JSON's", b"\xc2\xa042"),
+    ):
+        case("not-json", title, comment, good.replace(b'"generation":42', b'"generation":' + spelled))
+    for title, comment, spelled in (
+        ("raw-newline", "U+000A as it is, not as an escape", b"request\n"),
+        ("unknown-escape", "a backslash before what needs none", b"request\\x"),
+        ("short-escape", "three hex digits", b"request\\u00e"),
+        ("overlong-utf-8", "U+0000 in two bytes", b"request\xc0\x80"),
+        ("surrogate-in-utf-8", "U+D800 as three bytes", b"request\xed\xa0\x80"),
+        ("beyond-unicode", "U+110000", b"request\xf4\x90\x80\x80"),
+    ):
+        case("not-json", title, comment, good.replace(b"requested", spelled))
+    case("not-json", "single-quotes", "as in other languages", good.replace(b'"requested"', b"'requested'"))
+    case("not-json", "text", "a string, not an object", b'"requested"')
+    case("not-json", "too-deep", "17 levels", signed(envelope(data=nested(16))))
 
     case("not-canonical", "newline-at-the-end", "the line's newline does not belong to it", good + b"\n")
     case("not-canonical", "space", "one space", good.replace(b'"generation":42', b'"generation": 42'))
@@ -264,6 +310,16 @@ def refused() -> list[dict[str, Any]]:
         "not-canonical", "delete-character", "U+007F: jq escapes it", signed(envelope(data=secret_data(reason="\x7f")))
     )
     case("not-canonical", "lone-surrogate", "U+D800 alone", good.replace(b"requested", b"\\ud800"))
+    emoji = rfc8785.dumps(signed(envelope(data=secret_data(reason="\U0001f600"))))
+    escaped = emoji.replace("\U0001f600".encode(), b"\\ud83d\\ude00")
+    case("not-canonical", "escaped-pair", "U+1F600 as two escapes", escaped)
+    case(
+        "not-canonical",
+        "swapped-pair",
+        "a low surrogate before a high one",
+        good.replace(b"requested", b"\\ude00\\ud83d"),
+    )
+    case("not-canonical", "escaped-null", "U+0000 as an escape", signed(envelope(data=secret_data(reason="\0"))))
     case("not-canonical", "key-beyond-ascii", "é as a member's name", signed(envelope(data=secret_data(é=1))))
     for member in (
         "specversion",
@@ -290,6 +346,35 @@ def refused() -> list[dict[str, Any]]:
     case("not-canonical", "sequence-as-number", "1 for its 20 digits", signed(envelope(sequence=1)))
     case("not-canonical", "sequence-short", "19 digits", signed(envelope(sequence=f"{1:019}")))
     case("not-canonical", "prev-short", "42 characters", signed(envelope(prev="A" * 42)))
+    case("not-canonical", "prev-other-alphabet", "a plus sign is no base64url", signed(envelope(prev="A" * 42 + "+")))
+    case("not-canonical", "sequence-zero", "the first line is 1", signed(envelope(sequence="0" * 20)))
+    beyond = f"{2**53:020}"
+    case("not-canonical", "sequence-two-to-the-53", "not every reader holds it", signed(envelope(sequence=beyond)))
+    case("not-canonical", "sequence-other-digits", "Arabic digits", signed(envelope(sequence="\u0660" * 19 + "\u0661")))
+    for title, comment, kind in (
+        ("type-alone", "a category without a verb", "jarvis.secretsd.secret"),
+        ("type-three-words", "a verb has no point", "jarvis.secretsd.secret.rotated.twice"),
+        ("type-capital", "small letters only", "jarvis.secretsd.secret.Rotated"),
+        ("type-digit", "letters only", "jarvis.secretsd.secret.rotated2"),
+    ):
+        case("not-canonical", title, comment, signed(envelope(type=kind)))
+    for title, comment, source in (
+        ("source-without-node", "nothing behind the slash", "/jarvis/secretsd/"),
+        ("source-two-levels", "a node has no slash", "/jarvis/secretsd/a/b"),
+    ):
+        case("not-canonical", title, comment, signed(envelope(source=source)))
+    for title, comment, time in (
+        ("time-no-such-day", "30 February", "2026-02-30T17:00:00.123Z"),
+        ("time-leap-second", "second 60", "2026-11-23T17:00:60.123Z"),
+        ("time-with-space", "a space for T", "2026-11-23 17:00:00.123Z"),
+        ("time-empty-fraction", "a point and no digit", "2026-11-23T17:00:00.Z"),
+    ):
+        case("not-canonical", title, comment, signed(envelope(time=time)))
+    case("not-canonical", "id-empty", "an id that names nothing", signed(envelope(id="")))
+    case("not-canonical", "subject-empty", "a subject that is empty, not left out", signed(envelope(subject="")))
+    case("not-canonical", "keyid-as-number", "a number for its digits", signed(envelope(keyid=1)))
+    unsealed = envelope() | {"signature": ""}
+    case("not-canonical", "signature-empty", "a signature of no characters", unsealed)
     case("not-canonical", "data-as-text", "JSON in a string", signed(envelope(data=json.dumps({"a": 1}))))
     case("not-canonical", "time-with-offset", "not in UTC", signed(envelope(time="2026-11-23T18:00:00.123+01:00")))
     case("not-canonical", "subject-null", "a subject that is null, not left out", signed(envelope(subject=None)))
@@ -310,10 +395,31 @@ def refused() -> list[dict[str, Any]]:
     case("bad-signature", "signature-padded", "padding", replaced_signature(good, lambda value: value + "=="))
     case("bad-signature", "signature-unused-bits", "the same bytes in another spelling", other_spelling(good))
 
+    case("unknown-key", "keyid-capital", "ids are small letters", signed(envelope(keyid=TRUSTED.keyid.upper())))
+    case("bad-signature", "signature-standard-alphabet", "plus and slash", standard_alphabet())
+    case(
+        "bad-signature",
+        "signature-other-scalar",
+        "the group's order added: RFC 8032 takes one only",
+        other_scalar(good),
+    )
+    case("bad-signature", "signature-zero", "64 zero bytes", replaced_signature(good, lambda value: "A" * len(value)))
+    case("bad-signature", "of-another-event", "a good signature of ours over another event", borrowed(good))
+
+    case("wrong-topic", "other-prefix", "another vault's topic", good, "../other/secret/postgres_password/rotated")
     case("wrong-topic", "other-secret", "moved to another secret", good, "secret/jwt_signing_key/rotated")
     case("wrong-topic", "other-verb", "a rotation on the topic of deletions", good, "secret/postgres_password/deleted")
     case("wrong-topic", "as-state", "an event on the state's topic", good, "secret/postgres_password/state")
     case("wrong-topic", "other-audit-topic", "among other audit events", good, "audit/secret/created")
+    case("wrong-topic", "empty-level", "a level more, without a name", good, "secret//postgres_password/rotated")
+    case("wrong-topic", "no-level", "the topic's last level alone", good, "../rotated")
+    capital = signed(envelope(data=secret_data(name="Postgres_password")))
+    case("wrong-topic", "other-case", "names differ by case", capital)
+    nameless = signed(envelope(data=secret_data(name=None)))
+    case("wrong-topic", "without-name", "a change of nothing counts nowhere", nameless, "audit/secret/rotated")
+    long = "x" * 129
+    too_long = signed(envelope(data=secret_data(name=long)))
+    case("wrong-topic", "name-too-long", "129 characters", too_long, f"secret/{long}/rotated")
     case("wrong-topic", "below", "one level too deep", good, "secret/postgres_password/rotated/x")
     read = signed(envelope(type="jarvis.secretsd.secret.read", data=access_data()))
     case(
@@ -352,6 +458,103 @@ def other_spelling(good: bytes) -> bytes:
     """64 bytes leave four unused bits in the last character; set one of them."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return replaced_signature(good, lambda value: value[:-1] + alphabet[alphabet.index(value[-1]) | 1])
+
+
+def standard_alphabet() -> bytes:
+    """Find an event whose signature has both characters that base64's alphabets differ in; spell it the other way."""
+    for version in range(1, 100):
+        good = rfc8785.dumps(signed(envelope(data=secret_data(version=version))))
+        signature = json.loads(good)["signature"]
+        if "-" in signature and "_" in signature:
+            return replaced_signature(good, lambda value: value.replace("-", "+").replace("_", "/"))
+    raise AssertionError("no such signature")
+
+
+def other_scalar(good: bytes) -> bytes:
+    """Add the group's order to the signature's scalar: the equation holds, and a strict verifier says no."""
+    order = 2**252 + 27742317777372353535851937790883648493
+
+    def added_order(value: str) -> str:
+        raw = b64url_decode(value)
+        scalar = int.from_bytes(raw[32:], "little") + order
+        return b64url_encode(raw[:32] + scalar.to_bytes(32, "little"))
+
+    return replaced_signature(good, added_order)
+
+
+def borrowed(good: bytes) -> bytes:
+    other = signed(envelope(data=secret_data(version=3)))["signature"]
+    return replaced_signature(good, lambda _: other)
+
+
+# Rotated keys
+
+
+def following() -> dict[str, Any]:
+    """Rotations of the trusted key that lead on, and those that don't though the message itself verifies."""
+    chain = Chain(log_id=LOG_ID, node=NODE, key=TRUSTED, sequence=6)
+
+    def rotation(data: dict[str, Any], by: SigningKey = TRUSTED, sequence: int = 7) -> str:
+        members = envelope(
+            type="jarvis.secretsd.audit.key_rotated",
+            subject=...,
+            id=f"{LOG_ID}-{sequence}",
+            sequence=f"{sequence:020}",
+            keyid=by.keyid,
+            data=data | asked("signing"),
+        )
+        return rfc8785.dumps(signed(members, by)).decode()
+
+    introduced = key_rotated(NEXT)
+    stolen = introduced | {"proof": b64url_encode(TRUSTED.sign(rfc8785.dumps(introduced["jwk"])))}
+    renamed = introduced["jwk"] | {"kid": FOREIGN.keyid}
+    live: list[dict[str, Any]] = []
+
+    def step(title: str, comment: str, payload: str, leads_to: SigningKey | None = None) -> None:
+        keyid = None if leads_to is None else leads_to.keyid
+        live.append({"name": title, "comment": comment, "payload": payload, "leads_to": keyid})
+
+    step(
+        "rotated", "the daemon's own line", chain.append("audit.key_rotated", None, introduced, TIME).raw.decode(), NEXT
+    )
+    step("further-members", "members of data that a reader doesn't know", rotation(introduced | {"later": 1}), NEXT)
+    step("no-proof", "the new key says nothing", rotation({"jwk": introduced["jwk"]}))
+    step("no-key", "no new key", rotation({"proof": introduced["proof"]}))
+    step("stolen", "the old key's proof: nobody introduces a key that they don't hold", rotation(stolen))
+    padded = introduced | {"proof": introduced["proof"] + "=="}
+    step("padded-proof", "the proof in another spelling", rotation(padded))
+    other_kid = {"jwk": renamed, "proof": b64url_encode(NEXT.sign(rfc8785.dumps(renamed)))}
+    step("other-kid", "a kid that is not the key's", rotation(other_kid))
+    curve = introduced["jwk"] | {"crv": "Ed448"}
+    step("other-curve", "a kind of key that signs no events", rotation(introduced | {"jwk": curve}))
+    step("another-rotation", "the rotation of another key of the daemon's", rotation({}))
+
+    first, second = rotation(introduced), rotation(key_rotated(FOREIGN), NEXT, 12)
+    past = {**TRUSTED.public.to_jwk(), "last_sequence": 7, "rotated": first}
+    later = {**NEXT.public.to_jwk(), "last_sequence": 12, "rotated": second}
+    published: list[dict[str, Any]] = []
+
+    def publish(
+        title: str, comment: str, keys: list[dict[str, Any]], to: SigningKey | None, sequence: int | None
+    ) -> None:
+        keyid = None if to is None else to.keyid
+        published.append({"name": title, "comment": comment, "keys": keys, "leads_to": keyid, "sequence": sequence})
+
+    newest = FOREIGN.public.to_jwk()
+    publish("nothing", "no key was rotated", [TRUSTED.public.to_jwk()], None, None)
+    publish("one-step", "the known key was rotated once", [NEXT.public.to_jwk(), past], NEXT, 7)
+    publish("two-steps", "twice, whatever the order", [newest, past, later], FOREIGN, 12)
+    publish("two-steps-backwards", "the same the other way round", [later, past, newest], FOREIGN, 12)
+    publish("gap", "the first line is missing, so nothing leads on", [newest, later], None, None)
+    publish("claimed", "a current key that no line leads to", [newest, TRUSTED.public.to_jwk()], None, None)
+    altered = past | {"rotated": first.replace("admin", "nobody")}
+    publish("altered", "the line was changed after signing", [NEXT.public.to_jwk(), altered], None, None)
+    swapped = past | {"rotated": rotation(key_rotated(FOREIGN), FOREIGN)}
+    publish("swapped", "a stranger's line", [newest, swapped], None, None)
+    back = {**NEXT.public.to_jwk(), "last_sequence": 5, "rotated": rotation(key_rotated(TRUSTED), NEXT, 5)}
+    publish("back", "a line that is older than the step before it leads nowhere", [past, back], NEXT, 7)
+    publish("no-text", "what is no line is passed over", [past | {"rotated": 7}, {"rotated": None}], None, None)
+    return {"live": live, "published": published}
 
 
 # Canonical JSON

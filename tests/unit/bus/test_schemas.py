@@ -20,7 +20,7 @@ from tests.support import schemas
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 ACCEPTED: list[dict[str, Any]] = json.loads((ROOT / "tests" / "vectors" / "events" / "accepted.json").read_text())
-BEYOND = {"unknown-data", "largest-integer"}
+BEYOND = {"unknown-data", "largest-integer", "deepest", "time-without-fraction"}
 """Vectors of what a verifier has to bear with and no daemon writes."""
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from secretsd_bus import KeyRing, Refused, Topics, Verifier, VerifyKey, canonical, verify_line
+from secretsd_bus import KeyRing, Refused, Topics, Verifier, VerifyKey, canonical, follow_published, verify_line
 
 from tests.vectors import generate
 
@@ -88,9 +88,20 @@ def test_a_value_outside_the_subset_is_neither_written_nor_read(vector: dict[str
     assert refusal.value.slug == "not-canonical"
 
 
-def test_a_rotated_key_is_followed_from_the_vector_of_its_event() -> None:
+@pytest.mark.parametrize("vector", VECTORS["following"]["live"], ids=lambda vector: vector["name"])
+def test_a_rotated_key_is_followed_only_where_both_keys_agree(vector: dict[str, Any]) -> None:
     keys = ring()
-    rotation = next(vector for vector in VECTORS["accepted"] if vector["name"] == "key-rotated")
-    new = keys.follow(verify_line(payload(rotation), keys))
-    assert new == VerifyKey.from_jwk(KEYS["next"])
-    assert keys.get(KEYS["next"]["kid"]) == new
+    event = verifier().verify(f"{KEYS['topic_prefix']}/audit/audit/key_rotated", payload(vector))
+    new = keys.follow(event)
+    assert (None if new is None else new.keyid) == vector["leads_to"]
+    assert new is None or keys.get(new.keyid) == new
+
+
+@pytest.mark.parametrize("vector", VECTORS["following"]["published"], ids=lambda vector: vector["name"])
+def test_published_rotations_are_followed_line_by_line_from_the_known_key(vector: dict[str, Any]) -> None:
+    known = VerifyKey.from_jwk(KEYS["trusted"])
+    key, sequence = follow_published(known, vector["keys"])
+    if vector["leads_to"] is None:
+        assert (key, sequence) == (known, -1)
+    else:
+        assert (key.keyid, sequence) == (vector["leads_to"], vector["sequence"])
