@@ -40,6 +40,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Services": {
         "run": ("run", "Run a command with secrets; told of rotations."),
+        "template": ("render", "Make files from secrets, anew when those are rotated."),
     },
     "Watching": {
         "tail": ("tail", "Print events as they happen, each one verified."),

@@ -4,53 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
-import secretsd_client
 from secretsd_client import AsyncSecretsClient, SecretsError
 
 from secretsd.cli.errors import Failed
 from secretsd.cli.options import DURATION, Settings, connection_options
-from secretsd.cli.running.child import CannotStart
 from secretsd.cli.running.choice import BadChoice, Choice, Plan, parse_variable, plan
+from secretsd.cli.running.command import OwnErrors, client_settings
 from secretsd.cli.running.folder import Folder
 from secretsd.cli.running.supervisor import Orders, Supervisor
 from secretsd.cli.session import Session
 from secretsd.model import parse_duration
 from secretsd.policy.names import is_pattern
 
-FAILED: Final = 125
-"""The exit code of what we can't do, so that the child's own can be told from it, as env(1) and timeout(1) have it."""
-
 _SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH")
 
 
-class _OwnErrors(click.Command):
-    """A command whose own errors, slips on the command line too, are none of the child's."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Parse the command line."""
-        try:
-            return super().make_context(*args, **kwargs)
-        except click.ClickException as error:
-            error.show()
-        raise click.exceptions.Exit(FAILED)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run it."""
-        try:
-            return super().invoke(ctx)
-        except CannotStart:
-            raise
-        except click.ClickException as error:
-            error.show()
-        raise click.exceptions.Exit(FAILED)
-
-
-@click.command(cls=_OwnErrors, context_settings={"allow_interspersed_args": False})
+@click.command(cls=OwnErrors, context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND [ARG]...")
 @click.option(
     "-e",
@@ -129,7 +102,9 @@ def run(
     )
     chosen = _planned(settings, choice)
     place = None if folder is None else Folder.open(folder, on_disk=on_disk)
-    ctx.exit(asyncio.run(_supervise(settings, chosen, place, orders)))
+    with Session.open(settings) as session, session.suggesting(*chosen.secrets):
+        status = asyncio.run(_supervise(settings, chosen, place, orders))
+    ctx.exit(status)
 
 
 def _choice(variables: tuple[str, ...], globs: tuple[str, ...], prefix: str, *, as_files: bool) -> Choice:
@@ -161,23 +136,8 @@ def _planned(settings: Settings, choice: Choice) -> Plan:
 
 async def _supervise(settings: Settings, chosen: Plan, folder: Folder | None, orders: Orders) -> int:
     try:
-        client = AsyncSecretsClient(_client_settings(settings))
+        client = AsyncSecretsClient(client_settings(settings))
     except SecretsError as error:
         raise Failed(str(error)) from None
     async with client:
         return await Supervisor(client, chosen, folder, orders).run()
-
-
-def _client_settings(settings: Settings) -> secretsd_client.Settings:
-    """Return the client's settings: those of its environment, and the options over them."""
-    environment = secretsd_client.Settings.from_env()
-    return replace(
-        environment,
-        url=settings.url or environment.url,
-        client_id=settings.client,
-        token=None if settings.token_file else environment.token,
-        token_file=settings.token_file,
-        ca_file=settings.ca_file,
-        cert_file=settings.cert_file,
-        key_file=settings.key_file,
-    )

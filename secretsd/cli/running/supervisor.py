@@ -109,6 +109,8 @@ class Supervisor:
                 continue
             except SecretsUnavailable as error:
                 failed: Failed = Unreachable(str(error), hint="is the daemon running? --url says where it is")
+            except (SecretNotFound, AccessDenied) as error:
+                failed = Failed(f"{name}: {error}", slug="forbidden")
             except SecretsError as error:
                 failed = Failed(f"{name}: {error}")
             raise failed

@@ -1,0 +1,174 @@
+"""secretsctl template: files made from secrets, checked before they are in force, and made anew at rotations."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import Broker
+from tests.support.daemon import COMMANDS, Daemon
+from tests.support.http import Api
+from tests.support.nginx import PROGRAM, Nginx, Requests
+from tests.support.waiting import PATIENCE_SECS, eventually
+
+Unique = Callable[..., str]
+Render = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def daemon(broker: Broker, module_prefix: str) -> Iterator[Daemon]:
+    with Daemon(bus=broker.url, prefix=module_prefix) as running:
+        yield running.wait_bus()
+
+
+@pytest.fixture
+def api(daemon: Daemon) -> Api:
+    return daemon.api
+
+
+@pytest.fixture
+def render(daemon: Daemon, tmp_path: Path) -> Iterator[Render]:
+    """Start `secretsctl template` as `admin`; what it says goes to `said`, numbered."""
+    started: list[subprocess.Popen[str]] = []
+    numbers = itertools.count(1)
+
+    def start(*arguments: str | Path, client: str = "admin") -> subprocess.Popen[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "JARVIS_SECRETS_URL": f"http://127.0.0.1:{daemon.port}",
+            "JARVIS_CLIENT_ID": client,
+            "JARVIS_SECRETS_PUBKEY": str(daemon.public_key_path),
+        }
+        with (tmp_path / f"said{next(numbers)}").open("w") as said:
+            process = subprocess.Popen(
+                [COMMANDS / "secretsctl", "template", *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                text=True,
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(PATIENCE_SECS)
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> Callable[..., str]:
+    return lambda number=1: (tmp_path / f"said{number}").read_text()
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a template."""
+
+    def write(text: str, name: str = "conf.j2") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="nginx isn't installed")
+def test_nginx_serves_a_rotated_value_without_a_failed_request_and_a_broken_one_never(
+    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], said: Callable[..., str], unique: Unique
+) -> None:
+    name = api.create(unique("token"), value="first-value")["name"]
+    nginx = Nginx(tmp_path)
+    source = written(nginx.template(f"{{{{ secret('{name}') }}}}"))
+    order = (source, "--to", nginx.configuration, "--check", nginx.check)
+    assert render(*order, "--once").wait(PATIENCE_SECS) == 0
+    with nginx.serving():
+        running = render(*order, "--reload", nginx.reload)
+        eventually(lambda: "keeping" in said(2), "it waits for changes")
+        requests = Requests(nginx)
+        api.rotate(name, values={name: "second-value"})
+        eventually(lambda: nginx.token() == "second-value", "the new value is served")
+        api.rotate(name, values={name: 'broken; "hunter-the-second"'})
+        eventually(lambda: "the check" in said(2), "the check has refused the value that breaks the configuration")
+        assert nginx.token() == "second-value"
+        assert "second-value" in nginx.configuration.read_text()
+        assert f"secretsctl restore {name} 2" in said(2)
+        api.rotate(name, values={name: "third-value"})
+        eventually(lambda: nginx.token() == "third-value", "what comes after it is served")
+        requests.end()
+        assert running.poll() is None
+    assert nginx.reloads() == 2
+    assert not requests.failures
+    assert set(requests.answers) == {"first-value", "second-value", "third-value"}
+    assert not any(word in said(2) for word in ("first-value", "second-value", "third-value", "broken", "hunter"))
+
+
+@pytest.mark.slow
+def test_fifty_rotations_are_one_reload(
+    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], unique: Unique
+) -> None:
+    start = unique("", start="many")
+    names = [f"{start}{number:02}_password" for number in range(50)]
+    for name in names:
+        api.create(name)
+    target, reloads = tmp_path / "conf", tmp_path / "reloads"
+    source = written("".join(f"{{{{ secret('{name}').version }}}}\n" for name in names))
+    render(source, "--to", target, "--shell", "--reload", f"echo x >>{reloads}")
+    eventually(lambda: reloads.exists() and reloads.read_text() == "x\n", "the first one is in force")
+    for name in names:
+        api.rotate(name)
+    eventually(lambda: target.read_text() == "2\n" * 50, "all new versions are in the file")
+    eventually(lambda: reloads.read_text() == "x\nx\n", "one reload for all of them")
+
+
+def test_what_was_rotated_while_nobody_ran_is_acted_on_at_the_start(
+    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], said: Callable[..., str], unique: Unique
+) -> None:
+    name = api.create(unique("password"))["name"]
+    reloads = tmp_path / "reloads"
+    order = (written(f"{{{{ secret('{name}') }}}}"), "--to", tmp_path / "conf", "--reload", f"tee -a {reloads}")
+    assert render(*order, "--once").wait(PATIENCE_SECS) == 0
+    assert render(*order, "--once").wait(PATIENCE_SECS) == 0
+    assert "reloaded" in said(1)
+    assert said(2) == "", "nothing has changed: nothing is done"
+    api.rotate(name)
+    running = render(*order, "--settle", "0s")
+    eventually(lambda: "reloaded" in said(3), "the change is acted on")
+    assert f"({name} (version 2))" in said(3)
+    assert (tmp_path / "conf").read_text() == api.value(name)
+    assert (tmp_path / "conf").stat().st_mode & 0o777 == 0o600
+    note = (tmp_path / ".conf.secretsctl.json").read_text()
+    assert api.value(name) not in note
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(PATIENCE_SECS) == 0
+
+
+@pytest.mark.slow
+def test_a_pair_is_checked_in_its_place_and_taken_back_together(
+    api: Api, render: Render, tmp_path: Path, written: Callable[..., Path], said: Callable[..., str], unique: Unique
+) -> None:
+    start = unique("", start="pair")
+    left, right = (api.create(f"{start}{side}_token", value="same")["name"] for side in ("left", "right"))
+    for side, name in (("left", left), ("right", right)):
+        written(f"{{{{ secret('{name}') }}}}\n", f"{side}.j2")
+    table = '[[template]]\nfile = "{0}.j2"\nto = "{0}"\ncheck = "cmp {1}/left {1}/right"\n'
+    listed = written("".join(table.format(side, tmp_path) for side in ("left", "right")), "list.toml")
+    running = render("--config", listed, "--settle", "0s")
+    eventually((tmp_path / "right").exists, "both are there")
+    api.rotate(left, values={left: "other"})
+    eventually(lambda: "the check" in said(), "the pair that doesn't fit is refused")
+    eventually(lambda: (tmp_path / "left").read_text() == "same\n", "the file is what it was")
+    api.rotate(right, values={right: "other"})
+    eventually(lambda: said().count("written") == 4, "the pair that fits is in force")
+    assert [(tmp_path / side).read_text() for side in ("left", "right")] == ["other\n"] * 2
+    notes = [".left.secretsctl.json", ".right.secretsctl.json"]
+    eventually(lambda: sorted(path.name for path in tmp_path.glob(".*")) == notes, "nothing but the notes is left")
+    assert running.poll() is None
