@@ -87,6 +87,22 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request's body: an unknown member is refused."""
 
 
+class PendingRotation(Frozen, frozen=True, kw_only=True):
+    """A rotation that is on its way to the other end (docs/rotators.md).
+
+    `step` comes next: set, test, finish (the new version is current, the other end is tidied up), undo. `failure` is
+    why the last attempt failed; `failing` tells that it was announced, and that it is tried at a slow pace since.
+    """
+
+    version: int
+    step: Literal["set", "test", "finish", "undo"]
+    since: str
+    attempts: int
+    next_attempt: str
+    failure: str | None
+    failing: bool
+
+
 class Metadata(Frozen, frozen=True, kw_only=True):
     """What may be said of a secret to who may read it; never its value."""
 
@@ -100,6 +116,7 @@ class Metadata(Frozen, frozen=True, kw_only=True):
     expires_at: str
     previous: Previous | None
     generation: int
+    pending: PendingRotation | UnsetType = UNSET
 
 
 class SecretAnswer(Metadata, frozen=True, kw_only=True):

@@ -71,6 +71,16 @@ class SecretRetired(SecretChanged, frozen=True, kw_only=True):
     retired_kid: Kid
 
 
+class RotationFailed(SecretChanged, frozen=True, kw_only=True):
+    """A rotation doesn't get through to the other end: the secret as it stands, with the old value still in force."""
+
+    attempts: Annotated[int, Meta(ge=0, le=MAX_INTEGER, description="How many failed since it was last asked for")]
+    step: Annotated[
+        Literal["set", "test", "finish", "undo"],
+        Meta(description="What is tried next; at `finish` the new value is in force, and only tidying up fails"),
+    ]
+
+
 class Accessed(Payload, frozen=True, kw_only=True):
     """An allowed access, a 304 too."""
 
@@ -193,6 +203,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "secret.created": Kind(SecretChanged, "A secret was made."),
     "secret.updated": Kind(SecretChanged, "A secret was given a new value."),
     "secret.rotated": Kind(SecretChanged, "A secret was rotated, or an earlier version restored."),
+    "secret.rotation_started": Kind(SecretChanged, "A rotation is on its way to the other end."),
+    "secret.rotation_failed": Kind(RotationFailed, "It doesn't get through, or was cancelled; the old value stays."),
     "secret.expiring": Kind(SecretChanged, "A secret comes near its expiry."),
     "secret.expired": Kind(SecretChanged, "A secret has expired; it is still served."),
     "secret.retired": Kind(SecretRetired, "The grace of a version is over."),

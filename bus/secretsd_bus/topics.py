@@ -8,7 +8,17 @@ from typing import Final
 
 from secretsd_bus.events import SOURCE_PREFIX, Event
 
-SECRET_VERBS: Final = ("created", "updated", "rotated", "expiring", "expired", "retired", "deleted")
+SECRET_VERBS: Final = (
+    "created",
+    "updated",
+    "rotated",
+    "rotation_started",
+    "rotation_failed",
+    "expiring",
+    "expired",
+    "retired",
+    "deleted",
+)
 """The verbs of secret events that have a topic of the secret's own."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)

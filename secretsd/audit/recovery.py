@@ -22,6 +22,8 @@ WITH_GENERATION: Final = (
     "jarvis.secretsd.secret.created",
     "jarvis.secretsd.secret.updated",
     "jarvis.secretsd.secret.rotated",
+    "jarvis.secretsd.secret.rotation_started",
+    "jarvis.secretsd.secret.rotation_failed",
     "jarvis.secretsd.secret.expiring",
     "jarvis.secretsd.secret.expired",
     "jarvis.secretsd.secret.retired",

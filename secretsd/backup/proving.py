@@ -144,7 +144,7 @@ def _vault(unpacked: Unpacked, masters: Sequence[Sensitive]) -> Vault:
 def _open_all(vault: Vault) -> int:
     opened = 0
     for name, record in vault.document.secrets.items():
-        for version in record.versions:
+        for version in record.sealed:
             try:
                 vault.open(name, version)
             except SealError as error:

@@ -146,7 +146,7 @@ def drill(config: Config, recovery: RecoveryKey, vault: Path | None = None) -> D
     keys, document = _opened(state.vault if vault is None else vault, recovery)
     values = 0
     for name, record in document.secrets.items():
-        for version in record.versions:
+        for version in record.sealed:
             try:
                 keys.open(name, version)
             except SealError as error:

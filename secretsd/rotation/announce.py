@@ -6,16 +6,17 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
 from secretsd_bus import rfc3339
-from secretsd_bus.payloads import Previous, SecretChanged, SecretRetired
+from secretsd_bus.payloads import Previous, RotationFailed, SecretChanged, SecretRetired
 
-from secretsd.model import MAX_REASON, MAX_SAFE_INTEGER, Metadata
-from secretsd.vault.document import OwedLine, SecretRecord, Tombstone, VersionRecord
+from secretsd.model import MAX_REASON, MAX_SAFE_INTEGER, Metadata, PendingRotation
+from secretsd.vault.document import OwedLine, Pending, SecretRecord, Tombstone, VersionRecord
 
 SCHEDULE = "secretsd"
 """The client that the schedule's own changes are ascribed to."""
 
-Verb = Literal["created", "updated", "rotated", "expiring", "expired", "retired", "deleted"]
+Verb = Literal["created", "updated", "rotated", "rotation_started", "expiring", "expired", "retired", "deleted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Announcer:
             **self._members(name, record, cause), retired_version=ended.version, retired_kid=ended.kid
         )
         return OwedLine("secret.retired", name, retired.data())
+
+    def rotation_failed(self, name: str, record: SecretRecord, pending: Pending, cause: Cause) -> OwedLine:
+        """Return the event for a rotation that doesn't get through; `pending` as it stands after the failure."""
+        failed = RotationFailed(**self._members(name, record, cause), attempts=pending.attempts, step=pending.step)
+        return OwedLine("secret.rotation_failed", name, failed.data())
 
     def deleted(self, name: str, stone: Tombstone, cause: Cause) -> OwedLine:
         """Return the event for a secret that is gone."""
@@ -116,6 +122,23 @@ def metadata(name: str, record: SecretRecord, now_ms: int) -> Metadata:
         expires_at=rfc3339(record.expires_at),
         previous=previous(record, now_ms),
         generation=record.generation,
+        pending=pending_rotation(record),
+    )
+
+
+def pending_rotation(record: SecretRecord) -> PendingRotation | UnsetType:
+    """Return what may be said of a rotation that is under way, UNSET for none."""
+    pending = record.under_way
+    if pending is None:
+        return UNSET
+    return PendingRotation(
+        version=pending.version.version,
+        step=pending.step,
+        since=rfc3339(pending.version.created_at),
+        attempts=pending.attempts,
+        next_attempt=rfc3339(pending.due_at),
+        failure=pending.failure,
+        failing=pending.reported,
     )
 
 

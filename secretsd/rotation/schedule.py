@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from secretsd.model import NEVER_MS
+from secretsd.rotation.pending import in_way
 from secretsd.rotation.transitions import warnings
 from secretsd.vault.document import SecretRecord, VersionRecord
 
@@ -31,8 +32,10 @@ def due(record: SecretRecord, now_ms: int) -> Due:
         version for version in record.in_grace if version.grace_until is not None and version.grace_until <= now_ms
     )
     if record.expires_at <= now_ms:
-        if record.rotation == "auto":
+        if record.rotation == "auto" and in_way(record) is None:
             return Due(rotate=True, retire=retire)
+        if not _expires(record):
+            return Due(retire=retire)
         return Due(expired=record.status != "expired", retire=retire)
     announced = sum(1 for instant in warnings(record) if instant <= now_ms)
     return Due(expiring=announced if announced > record.announced else None, retire=retire)
@@ -41,10 +44,17 @@ def due(record: SecretRecord, now_ms: int) -> Due:
 def next_instant(record: SecretRecord) -> int:
     """Return the next instant at which `due` can say something new, NEVER_MS for none."""
     instants = [version.grace_until for version in record.in_grace if version.grace_until is not None]
-    if record.rotation == "auto" or record.status != "expired":
+    rotates = record.rotation == "auto" and in_way(record) is None
+    if rotates or (record.status != "expired" and _expires(record)):
         instants.append(record.expires_at)
         instants.extend(warnings(record)[record.announced :])
     return min(instants, default=NEVER_MS)
+
+
+def _expires(record: SecretRecord) -> bool:
+    """Tell whether its expiry is announced: a rotation that is under way takes its place, until it is known to fail."""
+    pending = in_way(record)
+    return pending is None or pending.reported or record.rotation != "auto"
 
 
 class Agenda:

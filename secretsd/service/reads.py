@@ -190,6 +190,7 @@ class Reads:
             expires_at=about.expires_at,
             previous=about.previous if version is record.current else previous(record, now_ms, version.version),
             generation=about.generation,
+            pending=about.pending,
             value=delivered(value, version.encoding),
             encoding=version.encoding,
         )

@@ -10,10 +10,10 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from secretsd_bus import b64url_encode
 
 from secretsd.crypto.sensitive import Sensitive
@@ -24,6 +24,11 @@ FORMAT: Final = 1
 """The format of a vault whose keys were never rotated."""
 FORMAT_ROTATED: Final = 2
 """The same with the two members that the first rotation of its keys adds."""
+FORMAT_PENDING: Final = 3
+"""Either of them while a secret has a rotation that is under way: the format before can't be told of it."""
+
+Step = Literal["set", "test", "finish", "undo"]
+"""What is to be done next of a pending rotation."""
 
 
 class Value(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,10 +55,33 @@ class Wishes(Value, frozen=True):
     grace_ms: int | None = None
 
 
+class Pending(Value, frozen=True):
+    """A rotation on its way to the other end: what it will make current, and how far it is. Instants in ms.
+
+    `version` is sealed like any other. `client`, `reason`, `urgent`, `verb` and `grace_ms` (None: until told) are what
+    was asked for. `attempts` counts the failed ones since it was last asked for; `reported` tells that they were
+    announced.
+    """
+
+    version: VersionRecord
+    token: str
+    step: Step
+    verb: Literal["rotated", "updated"]
+    client: str
+    reason: str | None
+    urgent: bool
+    grace_ms: int | None
+    attempts: int
+    due_at: int
+    failure: str | None = None
+    reported: bool = False
+
+
 class SecretRecord(Value, frozen=True):
     """A secret: its settings as decided at `generation`, and its versions, newest first. Instants in ms.
 
-    `announced` counts the thresholds before expiry that were announced for the current version.
+    `announced` counts the thresholds before expiry that were announced for the current version. `pending` is left out
+    of the file where no rotation is under way.
     """
 
     type: SecretType
@@ -66,6 +94,18 @@ class SecretRecord(Value, frozen=True):
     announced: int
     generation: int
     versions: tuple[VersionRecord, ...]
+    pending: Pending | UnsetType = UNSET
+
+    @property
+    def under_way(self) -> Pending | None:
+        """The rotation that the other end hears of, None for none."""
+        return None if isinstance(self.pending, UnsetType) else self.pending
+
+    @property
+    def sealed(self) -> tuple[VersionRecord, ...]:
+        """All values that are sealed here: the versions, and one that is still on its way."""
+        pending = self.under_way
+        return self.versions if pending is None else (pending.version, *self.versions)
 
     @property
     def current(self) -> VersionRecord:
@@ -157,6 +197,8 @@ class Document(Value, frozen=True):
     @property
     def format(self) -> int:
         """The number that the document in the file begins with."""
+        if any(record.under_way is not None for record in self.secrets.values()):
+            return FORMAT_PENDING
         return FORMAT if self.data_key is None else FORMAT_ROTATED
 
     @property
@@ -166,7 +208,7 @@ class Document(Value, frozen=True):
 
 
 class _Stored(Value, frozen=True, kw_only=True):
-    """The document as it lies in the file, format 1."""
+    """The document as it lies in the file, with keys that were never rotated."""
 
     vault_id: str
     epoch: str
@@ -183,7 +225,7 @@ class _Stored(Value, frozen=True, kw_only=True):
 
 
 class _StoredRotated(_Stored, frozen=True, kw_only=True):
-    """The document as it lies in the file, format 2."""
+    """The same after a rotation of its keys."""
 
     data_key: str
     fingerprint_key: SealedKey
@@ -214,9 +256,9 @@ class Codec:
             (preamble.data_key or "").encode("ascii")
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise _not_a_vault(path) from error
-        if preamble.format not in {FORMAT, FORMAT_ROTATED}:
+        if preamble.format not in {FORMAT, FORMAT_ROTATED, FORMAT_PENDING}:
             raise VaultError(
-                f"{path} has format {preamble.format} and this secretsd knows {FORMAT} and {FORMAT_ROTATED}: it was "
+                f"{path} has format {preamble.format} and this secretsd knows {FORMAT} to {FORMAT_PENDING}: it was "
                 "written by another version of secretsd; install that one, or restore the backup made before the "
                 "change"
             )
@@ -257,7 +299,8 @@ class Codec:
         Raises VaultError when the bytes aren't exactly what `encode` made under this key.
         """
         try:
-            kind = _Stored if self.preamble(data, path).format == FORMAT else _StoredRotated
+            # A number that doesn't fit the members is seen below: the document is written with the one that does.
+            kind = _Stored if self.preamble(data, path).data_key is None else _StoredRotated
             stored = msgspec.json.decode(data, type=kind)
             members = {name: getattr(stored, name) for name in kind.__struct_fields__ if name not in {"format", "mac"}}
             document = Document(**members)

@@ -104,12 +104,16 @@ class VaultKeys:
         return replace(document, secrets=records, data_key=self.data_key, fingerprint_key=SealedKey(*sealed))
 
     def _record_taken_over(self, name: str, record: SecretRecord, old: VaultKeys) -> SecretRecord:
-        versions = []
-        for version in record.versions:
-            context = self._context(name, version.version, version.kid)
-            nonce, ciphertext = self.sealer.seal(old.open(name, version), context)
-            versions.append(replace(version, nonce=nonce, ciphertext=ciphertext))
-        return replace(record, versions=tuple(versions))
+        taken_over = replace(record, versions=tuple(self._taken_over(name, one, old) for one in record.versions))
+        pending = record.under_way
+        if pending is None:
+            return taken_over
+        return replace(taken_over, pending=replace(pending, version=self._taken_over(name, pending.version, old)))
+
+    def _taken_over(self, name: str, version: VersionRecord, old: VaultKeys) -> VersionRecord:
+        context = self._context(name, version.version, version.kid)
+        nonce, ciphertext = self.sealer.seal(old.open(name, version), context)
+        return replace(version, nonce=nonce, ciphertext=ciphertext)
 
     def _context(self, name: str, version: int, kid: str) -> bytes:
         return associated_data(

@@ -280,6 +280,37 @@ def rotated() -> dict[str, Any]:
     return document | {"fingerprint_key": {"nonce": b64url(nonce), "ciphertext": b64url(receipts_key)}}
 
 
+PENDING_TOKEN: Final = "Vb5nQ2xTz8LrK1mHc7WsJd"
+PENDING_KID: Final = "pY7wXe4RtB9vNq3ZsUk6Mf"
+
+
+def pending(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with a rotation under way: format 3, its value sealed like any other of the same keys."""
+    rotated_keys = "data_key" in document
+    name = "db_password"
+    coming = version(name, 3, PENDING_KID, b"coming")
+    if rotated_keys:
+        key = derived("value", data_key=DATA_KEY)
+        nonce = hashlib.sha256(b"2" + PENDING_KID.encode()).digest()[:12]
+        coming["nonce"] = b64url(nonce)
+        coming["ciphertext"], _ = sealed(b"coming", place(name, 3, PENDING_KID, document_format=2), nonce, key)
+    document["secrets"][name]["pending"] = {
+        "attempts": 1,
+        "client": "admin",
+        "due_at": NOW_MS + 2000,
+        "failure": "the other end doesn't answer",
+        "grace_ms": None,
+        "reason": "quarterly",
+        "reported": False,
+        "step": "set",
+        "token": PENDING_TOKEN,
+        "urgent": False,
+        "verb": "rotated",
+        "version": coming,
+    }
+    return document | {"format": 3}
+
+
 def with_mac(document: dict[str, Any], master: bytes = MASTER) -> bytes:
     """Return the file: the canonical JSON of the document with the MAC of its canonical JSON without, a newline."""
     key = derived("vault-mac", master, data_key=document.get("data_key"))
@@ -319,6 +350,23 @@ def accepted() -> list[dict[str, Any]]:
             },
             "file": with_mac(rotated()).decode(),
         },
+        *(
+            {
+                "name": title,
+                "format": 3,
+                "comment": comment,
+                "position": f"{EPOCH}:42",
+                "values": {
+                    "db_password": {"3": b"coming".hex(), "2": b"new".hex(), "1": b"old".hex()},
+                    "blob": {"1": b"\x00\xff".hex()},
+                },
+                "file": with_mac(pending(before)).decode(),
+            }
+            for title, comment, before in (
+                ("pending", "a rotation is under way: version 3 is on its way to the other end", full()),
+                ("pending-rotated", "the same where the data key was rotated before", rotated()),
+            )
+        ),
     ]
 
 
@@ -344,10 +392,18 @@ def refused() -> list[dict[str, Any]]:
     mistyped = full() | {"generation": "42"}
     case("not-a-vault", "mistyped-member", "rightly signed, generation as text", with_mac(mistyped))
     case("not-a-vault", "no-mac", "no MAC", rfc8785.dumps(full()) + b"\n")
-    case("other-format", "future-format", "rightly signed, of format 3", with_mac(full() | {"format": 3}))
+    case("other-format", "future-format", "rightly signed, of format 4", with_mac(full() | {"format": 4}))
     case("other-format", "format-zero", "rightly signed, of format 0", with_mac(full() | {"format": 0}))
-    case("not-a-vault", "no-data-key", "of format 2 without its members", with_mac(full() | {"format": 2}))
-    case("not-a-vault", "data-key-in-format-one", "of format 1 with a data key", with_mac(rotated() | {"format": 1}))
+    case("mac", "no-data-key", "of format 2 without its members", with_mac(full() | {"format": 2}))
+    case("not-a-vault", "data-key-alone", "without the key of the receipts", with_mac(_without_receipts_key()))
+    case("mac", "data-key-in-format-one", "of format 1 with a data key", with_mac(rotated() | {"format": 1}))
+    case("mac", "nothing-pending", "of format 3, and nothing is pending", with_mac(full() | {"format": 3}))
+    case(
+        "mac",
+        "pending-in-format-one",
+        "of format 1 with a rotation under way",
+        with_mac(pending(full()) | {"format": 1}),
+    )
     case(
         "mac",
         "other-data-key",
@@ -367,6 +423,12 @@ def refused() -> list[dict[str, Any]]:
     case("mac", "no-key", "a hash for a MAC", _mac_replaced(good, _plain_hash()))
     case("mac", "other-master", "the same vault under another master key", with_mac(full(), OTHER_MASTER))
     return cases
+
+
+def _without_receipts_key() -> dict[str, Any]:
+    document = rotated()
+    del document["fingerprint_key"]
+    return document
 
 
 def _swapped() -> bytes:

@@ -13,7 +13,17 @@ def test_the_topics_are_those_of_the_contract() -> None:
     assert TOPICS.checkpoint("pi") == "jarvis/secretsd/checkpoint/pi"
     assert TOPICS.status("pi") == "jarvis/secretsd/status/pi"
     assert TOPICS.keys("pi") == "jarvis/secretsd/keys/pi"
-    assert SECRET_VERBS == ("created", "updated", "rotated", "expiring", "expired", "retired", "deleted")
+    assert SECRET_VERBS == (
+        "created",
+        "updated",
+        "rotated",
+        "rotation_started",
+        "rotation_failed",
+        "expiring",
+        "expired",
+        "retired",
+        "deleted",
+    )
 
 
 @pytest.mark.parametrize(

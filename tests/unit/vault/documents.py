@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from secretsd.crypto.derive import derive
 from secretsd.crypto.sensitive import Sensitive
@@ -12,6 +13,7 @@ from secretsd.vault.document import (
     Document,
     OwedLine,
     PastEpoch,
+    Pending,
     PolicyMark,
     Receipt,
     SecretRecord,
@@ -44,6 +46,21 @@ _VERSIONS = st.builds(
     ciphertext=IDS,
     grace_until=st.none() | NUMBERS,
 )
+_PENDING = st.builds(
+    Pending,
+    version=_VERSIONS,
+    token=IDS,
+    step=st.sampled_from(["set", "test", "finish", "undo"]),
+    verb=st.sampled_from(["rotated", "updated"]),
+    client=IDS,
+    reason=st.none() | TEXT,
+    urgent=st.booleans(),
+    grace_ms=st.none() | NUMBERS,
+    attempts=st.integers(0, 3),
+    due_at=NUMBERS,
+    failure=st.none() | TEXT,
+    reported=st.booleans(),
+)
 RECORDS = st.builds(
     SecretRecord,
     type=_TYPES,
@@ -61,6 +78,7 @@ RECORDS = st.builds(
     announced=st.integers(0, 3),
     generation=NUMBERS,
     versions=st.lists(_VERSIONS, min_size=1, max_size=4).map(tuple),
+    pending=st.just(UNSET) | _PENDING,
 )
 DOCUMENTS = st.builds(
     Document,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import SealError, VaultError
 from secretsd.vault.vault import Vault, empty_document, new_id
 from tests.unit.support.core import MASTER
+from tests.vectors import generate
 
 VALUE = Sensitive(b"planted-value")
 
@@ -82,3 +84,21 @@ def test_a_written_document_is_not_in_force_until_it_is_shown(vault: Vault) -> N
     assert vault.document.generation == 0
     vault.show(following)
     assert vault.document.generation == 1
+
+
+def test_a_rotation_under_way_is_sealed_anew_with_the_keys(tmp_path: Path) -> None:
+    path = tmp_path / "vault.json"
+    accepted = json.loads((generate.FOLDER / "vault" / "accepted.json").read_text())
+    path.write_text(next(vector["file"] for vector in accepted if vector["name"] == "pending"))
+    path.chmod(0o600)
+    vault = Vault.load(path, Sensitive(bytes(range(32))))
+    keys = vault.keys.successor()
+    before = vault.document.secrets["db_password"].sealed[0]
+    document = keys.taken_over(vault.document, vault.keys)
+    vault.write(vault.encode(document, keys))
+    again = Vault.load(path, Sensitive(bytes(range(32))))
+    record = again.document.secrets["db_password"]
+    assert (again.document.format, again.document.data_key) == (3, keys.data_key)
+    assert again.open("db_password", record.sealed[0]).reveal() == b"coming"
+    assert record.sealed[0].kid == before.kid
+    assert record.sealed[0].ciphertext != before.ciphertext

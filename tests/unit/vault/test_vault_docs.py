@@ -24,6 +24,7 @@ STRUCTS = [
     document.SecretRecord,
     document.VersionRecord,
     document.Wishes,
+    document.Pending,
     document.Tombstone,
     document.AuditMark,
     document.PolicyMark,
