@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -127,11 +128,13 @@ def _run(settings: Settings, names: Iterable[str], work: Callable[[Sources], Awa
 
 async def _with_client(settings: Settings, work: Callable[[Sources], Awaitable[int]]) -> int:
     try:
-        client = AsyncSecretsClient(client_settings(settings))
+        chosen = client_settings(settings)
+        # Its callbacks only wake the keeper, which says itself when the files are in force.
+        client = AsyncSecretsClient(replace(chosen, acknowledge=False))
     except SecretsError as error:
         raise Failed(str(error)) from None
     async with client:
-        return await work(Sources(client))
+        return await work(Sources(client, acknowledge=chosen.acknowledge))
 
 
 async def _print(sources: Sources, template: Template) -> int:

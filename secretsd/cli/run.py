@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -136,8 +137,11 @@ def _planned(settings: Settings, choice: Choice) -> Plan:
 
 async def _supervise(settings: Settings, chosen: Plan, folder: Folder | None, orders: Orders) -> int:
     try:
-        client = AsyncSecretsClient(client_settings(settings))
+        chosen_settings = client_settings(settings)
+        # Its callbacks only wake the supervisor, which says itself when the child has the new version.
+        client = AsyncSecretsClient(replace(chosen_settings, acknowledge=False))
     except SecretsError as error:
         raise Failed(str(error)) from None
+    orders = replace(orders, acknowledge=chosen_settings.acknowledge)
     async with client:
         return await Supervisor(client, chosen, folder, orders).run()

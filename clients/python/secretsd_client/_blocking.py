@@ -14,6 +14,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -98,6 +99,15 @@ class SecretsClient:
             runtime.call(watch.cancel)
 
         return cancel
+
+    def acknowledge(self, secret: Secret) -> None:
+        """Tell the daemon, in the background, that this version is in use (docs/consumers.md).
+
+        `on_change` does that by itself once its callbacks have run; this is for who uses a value later than that, with
+        `acknowledge=False` in the settings.
+        """
+        runtime = self._started()
+        runtime.call(runtime.client.acknowledge, secret)
 
     def clear_cache(self) -> None:
         """Drop every cached value; the next reads ask the daemon."""
@@ -223,7 +233,7 @@ class _Runtime:
     def _call_back(self) -> None:
         while (due := self._due.get()) is not None:
             callback, secret = due
-            failed = False
+            name, kid, failed = secret.name, secret.kid, False
             try:
                 callback(secret)
             except Exception as error:  # noqa: BLE001 - somebody else's code; its message may hold the value
@@ -231,7 +241,7 @@ class _Runtime:
                 failed = True
             del due, callback, secret  # don't keep the value until the next change
             with contextlib.suppress(RuntimeError):  # a callback may have closed the client
-                self._loop.call_soon_threadsafe(self.client.called_back, failed)
+                self._loop.call_soon_threadsafe(partial(self.client.called_back, name, kid, failed=failed))
 
 
 _clients: "weakref.WeakSet[SecretsClient]" = weakref.WeakSet()

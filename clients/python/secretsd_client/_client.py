@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self
 
+from secretsd_client._acknowledge import Acknowledgements
 from secretsd_client._bus import Listener
 from secretsd_client._daemon import Behind, Daemon, HistoryGone, NoSecret
 from secretsd_client._errors import (
@@ -57,6 +58,7 @@ class AsyncSecretsClient:
         self._clock = time.monotonic
         self.state = State(random=random.random, times=self._settings.times)
         self._daemon = Daemon(self._settings.transport())
+        self._acknowledgements = Acknowledgements(self._daemon, self.state.counts)
         self._watchers = Watchers()
         self._deliver = deliver or self._queue_callback
         self._queue: asyncio.Queue[tuple[Callback, Secret]] = asyncio.Queue()
@@ -104,13 +106,15 @@ class AsyncSecretsClient:
         """Call `callback(secret)` each time another version of `name` has come into the cache.
 
         Callbacks run one after another, in order; coroutine functions are awaited. What one raises is logged
-        by its type. Await the result to be sure that the version it changes from is known.
+        by its type. Await the result to be sure that the version it changes from is known. Once all callbacks
+        for a version have run, and none failed, the daemon is told that it is in use.
         """
         check_name(name)
         self.start()
         now = self._clock()
         present = self.state.lookup(name, now)
-        self._watchers.add(name, callback, None if present is None else present.kid)
+        if self._watchers.add(name, callback, None if present is None else present.kid) and present is not None:
+            self._in_use(present)
         self.state.watch(name, now)
         self._poke()
 
@@ -119,6 +123,15 @@ class AsyncSecretsClient:
                 self.state.watched.discard(name)
 
         return Watch(cancel, lambda: self._settled(name))
+
+    def acknowledge(self, secret: Secret) -> None:
+        """Tell the daemon, in the background, that this version is in use (docs/consumers.md).
+
+        `on_change` does that by itself once its callbacks have run; this is for who uses a value later than that, with
+        `acknowledge=False` in the settings.
+        """
+        self.start()
+        self._acknowledgements.in_use(secret.name, secret.kid)
 
     def clear_cache(self) -> None:
         """Drop every cached value; the next reads ask the daemon."""
@@ -154,6 +167,7 @@ class AsyncSecretsClient:
             self._spawn(self._listener.run())
             self._spawn(self._maintain())
             self._spawn(self._call_back())
+            self._spawn(self._acknowledgements.run())
         return self._listener
 
     async def close(self) -> None:
@@ -197,7 +211,12 @@ class AsyncSecretsClient:
                 raise SecretsUnavailable(f"{name} has changed, and the daemon doesn't give the new value yet")
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.5)
-        for callback in self._watchers.stored(secret):
+        told, first = self._watchers.stored(secret)
+        if first:
+            self._in_use(secret)
+        if told and self._settings.acknowledge:
+            self._acknowledgements.began(secret, len(told))
+        for callback in told:
             self._deliver(callback, secret)
         if self._listener is not None:
             self._listener.names_changed(name)
@@ -306,12 +325,18 @@ class AsyncSecretsClient:
     def _queue_callback(self, callback: Callback, secret: Secret) -> None:
         self._queue.put_nowait((callback, secret))
 
-    def called_back(self, failed: bool) -> None:
-        """Count a callback that has run."""
+    def _in_use(self, secret: Secret) -> None:
+        """Acknowledge a version that a watched name begins with: who watches says what it uses."""
+        if self._settings.acknowledge:
+            self._acknowledgements.in_use(secret.name, secret.kid)
+
+    def called_back(self, name: str, kid: str, *, failed: bool) -> None:
+        """Count a callback that has run for the version `kid`; after the last one that is in use."""
+        self._acknowledgements.ran(name, kid, failed=failed)
         self.state.counts["callbacks"] += 1
         self.state.counts["callbacks_failed"] += failed
 
     async def _call_back(self) -> None:
         while True:
             callback, secret = await self._queue.get()
-            self.called_back(failed=not await tell(callback, secret))
+            self.called_back(secret.name, secret.kid, failed=not await tell(callback, secret))

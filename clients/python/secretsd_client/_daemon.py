@@ -66,6 +66,12 @@ class Daemon:
             raise HistoryGone
         raise _failure(answer, "asking what changed")
 
+    async def acknowledge(self, name: str, kid: str) -> None:
+        """`POST /secret/{name}/ack`: this client uses the version `kid`. Raises SecretNotFound where that is gone."""
+        answer = await self._http.request("POST", f"/secret/{quote(name, safe='')}/ack", body={"kid": kid})
+        if answer.status != 200:
+            raise _failure(answer, f"acknowledging {name}")
+
     async def bus(self) -> BusInfo | None:
         """`GET /bus`: where the broker is; None when the daemon uses none."""
         answer = await self._get("/bus")

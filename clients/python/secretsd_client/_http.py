@@ -4,7 +4,7 @@
         answer = await http.request("GET", "/secret/brave_api_key")    # any status comes back as a Response
         answer.status, answer.headers["Vault-Generation"], answer.json()
 
-    HttpTransport(url, *, client_id, token=None, token_file=None,
+    HttpTransport(url, *, client_id, instance=None, token=None, token_file=None,
                   ca_file=None, cert_file=None, key_file=None, timeout_secs=5.0)
     HttpTransport.from_env()
     request(method, path, *, body=None, headers=None) -> Response      # raises SecretsUnavailable
@@ -17,6 +17,7 @@ environment are ignored, redirects aren't followed and cookies aren't kept: a to
 import asyncio
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from secretsd_client._tls import Tls
 
 DEFAULT_URL = "http://127.0.0.1:8081"
 _CONNECTIONS = 16
+_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class HttpTransport:
         url: str,
         *,
         client_id: str | None,
+        instance: str | None = None,
         token: str | None = None,
         token_file: Path | None = None,
         ca_file: Path | None = None,
@@ -79,6 +82,13 @@ class HttpTransport:
             if not client_id.isascii() or not client_id.isprintable() or not client_id:
                 raise SecretsError("a client's name is printable ASCII")
             self._identity["X-Jarvis-Client"] = client_id
+        if instance is not None:
+            if _INSTANCE.fullmatch(instance) is None:
+                raise SecretsError(
+                    "an instance's name is up to 128 letters, digits, dots, underscores, hyphens, and begins with a "
+                    "letter or digit"
+                )
+            self._identity["X-Jarvis-Instance"] = instance
         self.client_id = client_id
         self._timeout = aiohttp.ClientTimeout(total=timeout_secs)
         self._session: aiohttp.ClientSession | None = None
@@ -97,6 +107,7 @@ class HttpTransport:
         return cls(
             os.environ.get("JARVIS_SECRETS_URL") or default_url(),
             client_id=os.environ.get("JARVIS_CLIENT_ID") or None,
+            instance=os.environ.get("JARVIS_CLIENT_INSTANCE") or None,
             token=os.environ.get("JARVIS_CLIENT_TOKEN") or None,
             token_file=path("JARVIS_CLIENT_TOKEN_FILE"),
             ca_file=path("JARVIS_SECRETS_CA_FILE"),

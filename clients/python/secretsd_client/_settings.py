@@ -22,6 +22,10 @@ class Settings:
     url: str = DEFAULT_URL
     """`http://host:port`, `https://host:port` or `unix:///path`."""
     client_id: str | None = None
+    instance: str | None = None
+    """Which of several processes of this client it is; the same after a restart, as `web-1`."""
+    acknowledge: bool = True
+    """Whether the daemon is told that a version is in use, once all callbacks for it have run."""
     token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
     ca_file: Path | None = None
@@ -54,6 +58,8 @@ class Settings:
         return cls(
             url=text("JARVIS_SECRETS_URL") or default_url(),
             client_id=text("JARVIS_CLIENT_ID") or default_client_id,
+            instance=text("JARVIS_CLIENT_INSTANCE"),
+            acknowledge=_switch(text("JARVIS_CLIENT_ACKNOWLEDGE")),
             token=text("JARVIS_CLIENT_TOKEN"),
             token_file=path("JARVIS_CLIENT_TOKEN_FILE"),
             ca_file=path("JARVIS_SECRETS_CA_FILE"),
@@ -73,6 +79,7 @@ class Settings:
         return HttpTransport(
             self.url,
             client_id=self.client_id,
+            instance=self.instance,
             token=self.token,
             token_file=self.token_file,
             ca_file=self.ca_file,
@@ -103,3 +110,11 @@ class Settings:
         Trust.from_pem_file(self.pubkey)
         if self.mqtt_url is not None:
             self.bus(BusInfo(url=self.mqtt_url, topic_prefix="jarvis/secretsd", node="node"))
+
+
+def _switch(text: str | None) -> bool:
+    if text is None or text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise SecretsError("JARVIS_CLIENT_ACKNOWLEDGE is on or off")

@@ -18,11 +18,16 @@ class Watchers:
         self._callbacks: dict[str, list[Callback]] = {}
         self._known: dict[str, str] = {}
 
-    def add(self, name: str, callback: Callback, kid: str | None) -> None:
-        """Tell `callback` of versions other than `kid`; None: other than the next one seen."""
+    def add(self, name: str, callback: Callback, kid: str | None) -> bool:
+        """Tell `callback` of versions other than `kid`; None: other than the next one seen.
+
+        Returns whether `kid` is the first version known of a watched name.
+        """
         self._callbacks.setdefault(name, []).append(callback)
+        first = kid is not None and name not in self._known
         if kid is not None:
             self._known.setdefault(name, kid)
+        return first
 
     def remove(self, name: str, callback: Callback) -> bool:
         """Stop telling; return whether nobody watches the name any more."""
@@ -35,14 +40,14 @@ class Watchers:
         self._known.pop(name, None)
         return True
 
-    def stored(self, secret: Secret) -> tuple[Callback, ...]:
-        """Return whom to tell, now that this version is in the cache."""
+    def stored(self, secret: Secret) -> tuple[tuple[Callback, ...], bool]:
+        """Return whom to tell, now that this version is in the cache, and whether it is the first of a watched name."""
         callbacks = self._callbacks.get(secret.name)
         if callbacks is None:
-            return ()
+            return (), False
         before = self._known.get(secret.name)
         self._known[secret.name] = secret.kid
-        return () if before is None or before == secret.kid else tuple(callbacks)
+        return (() if before is None or before == secret.kid else tuple(callbacks)), before is None
 
 
 async def tell(callback: Callback, secret: Secret) -> bool:

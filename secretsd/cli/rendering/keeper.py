@@ -37,6 +37,8 @@ class Keeper:
         self._noted = [job.target.open() for job in jobs]
         self._news = asyncio.Event()
         self._status: int | None = None
+        self._secrets: dict[str, Secret] = {}
+        """What the files of the latest round are made of."""
         self._pause = _FIRST_PAUSE
         self._retry: asyncio.TimerHandle | None = None
 
@@ -97,6 +99,7 @@ class Keeper:
     async def _pieces(self) -> list[Piece]:
         """Return what all files are to become: one value of each secret for all of them. Raises Failed."""
         secrets: dict[str, Secret] = {}
+        self._secrets = secrets
         return [
             Piece.of(job, template.source, await self._sources.render(template, secrets), secrets, noted)
             for job, template, noted in zip(self._jobs, self._templates, self._noted, strict=True)
@@ -107,9 +110,12 @@ class Keeper:
         for piece in pieces:
             groups.setdefault(piece.job.orders, []).append(piece)
         try:
-            return await bring_up_to_date(groups.values())
+            done = await bring_up_to_date(groups.values())
         finally:
             self._noted = [piece.note for piece in pieces]
+        if not done.refused and not done.not_reloaded:
+            self._sources.in_force(self._secrets.values())
+        return done
 
     @contextmanager
     def _heeding_signals(self) -> Iterator[None]:

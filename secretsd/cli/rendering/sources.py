@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from secretsd_client import AccessDenied, AsyncSecretsClient, Secret, SecretNotFound, SecretsError, SecretsUnavailable
 
@@ -13,14 +13,22 @@ from secretsd.cli.rendering.template import BadTemplate, Rendered, Template
 class Sources:
     """The secrets that templates ask for."""
 
-    def __init__(self, client: AsyncSecretsClient) -> None:
+    def __init__(self, client: AsyncSecretsClient, *, acknowledge: bool) -> None:
         self._client = client
+        self._acknowledge = acknowledge
         self.watched: set[str] = set()
         self._tell: Callable[[], None] | None = None
 
     def watch(self, tell: Callable[[], None]) -> None:
         """From now on, call `tell` when a secret that was asked for has changed and its new value is there."""
         self._tell = tell
+
+    def in_force(self, secrets: Iterable[Secret]) -> None:
+        """Tell the daemon that these versions are in use, of the secrets whose changes are heard of."""
+        if self._acknowledge:
+            for secret in secrets:
+                if secret.name in self.watched:
+                    self._client.acknowledge(secret)
 
     async def render(self, template: Template, secrets: dict[str, Secret]) -> Rendered:
         """Return what the template becomes, with `secrets` and what is fetched besides, which is added to them.

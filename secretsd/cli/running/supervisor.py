@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -36,11 +36,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 @dataclass(frozen=True)
 class Orders:
-    """What to run, and how to tell it of changes. `signal` None: start it anew; `grace_secs` None: no SIGKILL."""
+    """What to run, and how to tell it of changes. `signal` None: start it anew; `grace_secs` None: no SIGKILL.
+
+    `acknowledge`: whether the daemon is told which versions it has been given.
+    """
 
     command: Sequence[str]
     signal: signal.Signals | None
     grace_secs: float | None
+    acknowledge: bool = True
 
 
 def obituary(command: str, status: int, changed: Sequence[Difference], after_secs: float) -> Failed | None:
@@ -85,6 +89,7 @@ class Supervisor:
         with self._passing_signals_on():
             child = await self._start(self._environment(self._current))
             self._remember()
+            self._acknowledge(self._current)
             while await self._news_before_the_end(child):
                 child = await self._act(child)
         return self._farewell(child.ended.result())
@@ -165,7 +170,14 @@ class Supervisor:
             child = await self._start(made)
         self._acted = (asyncio.get_running_loop().time(), changed)
         self._remember()
+        self._acknowledge(one.name for one in told)
         return child
+
+    def _acknowledge(self, names: Iterable[str]) -> None:
+        """Tell the daemon what the child uses now: not before it was started or told."""
+        if self._orders.acknowledge:
+            for name in names:
+                self._client.acknowledge(self._current[name])
 
     async def _take_up(self) -> dict[str, Secret]:
         """Return the secrets as they are now: without those that are gone, and as before where nobody answers."""

@@ -42,6 +42,8 @@ class FakeDaemon:
     token: str | None = None
     answer_of: dict[str, Any] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    acknowledged: list[tuple[str, str]] = field(default_factory=list)
+    refuse_acknowledgements: int | None = None
     unix_socket: Path | None = None
     port: int = 0
 
@@ -57,6 +59,7 @@ class FakeDaemon:
     async def start(self) -> FakeDaemon:
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/secret/{name}", self._secret)
+        app.router.add_post("/secret/{name}/ack", self._acknowledge)
         app.router.add_get("/changes", self._changes)
         app.router.add_get("/bus", self._bus)
         app.router.add_get("/keys", self._keys)
@@ -136,6 +139,12 @@ class FakeDaemon:
                 "generation": version.generation,
             }
         )
+
+    async def _acknowledge(self, request: web.Request) -> web.StreamResponse:
+        if self.refuse_acknowledgements is not None:
+            return self._problem(self.refuse_acknowledgements, "not-found")
+        self.acknowledged.append((request.match_info["name"], (await request.json())["kid"]))
+        return web.json_response({})
 
     async def _changes(self, request: web.Request) -> web.StreamResponse:
         since, epoch = 0, self.epoch
