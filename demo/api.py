@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from secretsd_bus import VerifyKey
 
 from demo.child import Child, running
 from demo.errors import TryoutError
@@ -33,12 +34,14 @@ class Api:
             for client in (ADMIN, SERVICE)
         }
 
-    async def call(self, method: str, path: str, body: object = None, *, client: str = ADMIN) -> tuple[int, Any]:
-        """Return the status and the JSON of the answer; raises TryoutError when there is none."""
+    async def call(self, method: str, path: str, body: object = None, *, client: str | None = ADMIN) -> tuple[int, Any]:
+        """Return the status and the JSON of the answer; raises TryoutError when there is none.
+
+        Without a `client` no token is sent.
+        """
+        headers = None if client is None else self._headers[client]
         try:
-            async with self._session.request(
-                method, self.url + path, json=body, headers=self._headers[client]
-            ) as answer:
+            async with self._session.request(method, self.url + path, json=body, headers=headers) as answer:
                 return answer.status, await answer.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TryoutError(f"{method} {path} got no answer from secretsd ({error!r})") from None
@@ -78,16 +81,28 @@ async def _serves(child: Child, api: Api, place: Place) -> None:
         if not child.running:
             raise child.died(_advice(child.process.returncode, place))
         try:
-            status, health = await api.call("GET", "/healthz")
+            status, health = await api.call("GET", "/healthz", client=None)
+            if status == 200 and health.get("bus") == "connected" and await _signs_here(api, place):
+                return
         except TryoutError:
             status = 0
-        if status == 200 and health.get("bus") == "connected":
-            return
         await asyncio.sleep(0.05)
     raise TryoutError(
         f"secretsd did not come up in {READY_SECS:.0f} s: status {health.get('status', 'no answer')}, "
         f"bus {health.get('bus', 'unknown')}. Its log: {shown(child.log)}"
     )
+
+
+async def _signs_here(api: Api, place: Place) -> bool:
+    """Whether what answers is the daemon of this place, by its signing key.
+
+    Another one may have taken the port since it was found free; ours then ends by itself, and says so.
+    """
+    _, answer = await api.call("GET", "/keys", client=None)
+    if not place.public_key.exists() or not isinstance(answer, dict):
+        return False
+    ours = VerifyKey.from_pem(place.public_key.read_bytes()).keyid
+    return any(key.get("kid") == ours for key in answer.get("keys", []))
 
 
 def _advice(status: int | None, place: Place) -> str | None:

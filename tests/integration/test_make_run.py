@@ -191,6 +191,17 @@ def test_a_run_ends_with_0_and_all_that_it_started_and_starts_again_where_it_was
     assert "POST /rotate: version 3," in again.text
 
 
+def test_without_mosquitto_it_runs_with_a_broker_in_pure_python(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", BROKER="amqtt")
+    run.ready()
+    places = [run.text.find(f"\n  {step} ") for step in STEPS]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert "MQTT 3.1.1" in (tmp_path / "run" / "secretsd.log").read_text()
+    assert run.end() == 0
+    assert run.left_behind() == ""
+
+
 def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     eventually((tmp_path / "run" / "config.toml").exists, "the daemon is about to start")

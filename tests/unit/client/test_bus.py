@@ -212,8 +212,12 @@ async def test_a_pinned_key_is_believed_over_what_http_says(bus_daemon, tmp_path
     pem.write_bytes(SigningKey.generate().public.to_pem())
     async with AsyncSecretsClient(bus_daemon.settings(pubkey=pem)) as client:
         assert await client.get_secret("db") == "first"
-        await until(lambda: client.stats().get("refused_unknown_key"), "the checkpoint was refused")
-        assert bus_daemon.asked("/keys") == 0
+        await until(lambda: bus_daemon.asked("/keys"), "a key that follows the pinned one is looked for")
+        refused = client.stats()["refused_unknown_key"]
+        await bus_daemon.say_checkpoint()
+        await until(lambda: client.stats()["refused_unknown_key"] > refused, "HTTP's key is still refused")
+        assert bus_daemon.asked("/keys") == 1
+        assert client.stats().get("verified", 0) == 0
 
 
 async def test_a_key_rotated_while_nobody_listened_is_learnt_from_http(bus_daemon):
