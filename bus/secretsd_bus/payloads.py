@@ -26,7 +26,7 @@ Time = Annotated[
 Reason = Annotated[str, Meta(max_length=200)]
 Type = Literal["jwt_signing_key", "password", "api_key", "encryption_key", "generic", "external"]
 Status = Literal["active", "expiring", "expired", "deleted"]
-Auth = Literal["header", "token", "uid", "tls", "socket"]
+Auth = Literal["header", "token", "uid", "tls", "socket", "daemon"]
 
 
 class Payload(Struct, frozen=True, kw_only=True):
@@ -98,7 +98,7 @@ class Accessed(Payload, frozen=True, kw_only=True):
     ] = False
     outcome: Annotated[str, Meta(description="`ok`, `not-modified`, or the slug of the problem that was answered")]
     reason: Reason | None
-    peer: Annotated[str, Meta(description="The other end's address, or `unix`")]
+    peer: Annotated[str, Meta(description="The other end's address, `unix`, or `daemon` for itself")]
     request_id: str
 
 

@@ -189,6 +189,7 @@ def _bus(section: Section, folder: Path, environ: Mapping[str, str], hostname: s
         node=section.take("node", lambda value: p.name(_node_of(hostname) if value == "" else value), ""),
         username=section.take("username", p.optional_text, ""),
         password_file=_optional_file(section, "password_file", folder, environ),
+        password_secret=section.take("password_secret", p.optional_name, ""),
         ca_file=_optional_file(section, "ca_file", folder, environ),
         cert_file=_optional_file(section, "cert_file", folder, environ),
         key_file=_optional_file(section, "key_file", folder, environ),
@@ -201,6 +202,8 @@ def _bus(section: Section, folder: Path, environ: Mapping[str, str], hostname: s
         bus.settings()
     except ValueError as error:
         section.note("url", f"with its credentials: {error}")
+    if bus.password_secret is not None and bus.username is None:
+        section.note("password_secret", "needs a username beside it")
     return bus
 
 

@@ -92,6 +92,11 @@ def name(value: object) -> str:
     raise ValueError("letters, digits, dot, underscore, hyphen; a letter or digit first; at most 128")
 
 
+def optional_name(value: object) -> str | None:
+    """Return a name as secrets have them, None for ""."""
+    return None if value == "" else name(value)
+
+
 def patterns(value: object) -> tuple[str, ...]:
     """Return names and globs of secrets; an empty array is none."""
     refusal = ValueError('an array of names and globs, as in ["postgres_*", "jwt_signing_key"]; [] for none')

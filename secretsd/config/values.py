@@ -100,6 +100,7 @@ class Bus(Struct, frozen=True, kw_only=True):
     node: str
     username: str | None
     password_file: Path | None
+    password_secret: str | None
     ca_file: Path | None
     cert_file: Path | None
     key_file: Path | None

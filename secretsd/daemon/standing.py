@@ -6,10 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from secretsd.crypto.sensitive import Sensitive
 from secretsd.outbox.homeassistant.overview import Trouble
 from secretsd.outbox.witness import Position
 from secretsd.rotation.announce import Announcer
 from secretsd.service import Core, Service
+from secretsd.service.ownuse import BusLogin
 from secretsd.vault.document import SecretRecord
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,8 @@ class VaultStanding:
     def __init__(self, core: Core, service: Service) -> None:
         self._core = core
         self._service = service
+        name = core.config.bus.password_secret
+        self._login = None if name is None else BusLogin(core, name)
 
     def position(self) -> Position:
         """Return epoch, generation and sequence."""
@@ -70,6 +74,10 @@ class VaultStanding:
     def key_set(self) -> Mapping[str, Any]:
         """Return the JWK set of the event-signing keys."""
         return self._service.event_keys()
+
+    async def logins(self) -> Sequence[tuple[str, Sensitive]]:
+        """Return the passwords of `[bus] password_secret`, in the order to try them."""
+        return () if self._login is None else await self._login.candidates()
 
     def rolled_back(self, reason: str) -> None:
         """Stop serving: the broker remembers a newer vault."""

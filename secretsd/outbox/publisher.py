@@ -40,6 +40,7 @@ from secretsd.outbox.homeassistant.announcer import LANE, Announcer
 from secretsd.outbox.homeassistant.entities import EVENT_KINDS, Discovery
 from secretsd.outbox.homeassistant.shown import Shown
 from secretsd.outbox.lane import Lane, Line
+from secretsd.outbox.login import Login
 from secretsd.outbox.retained import RetainedQueue
 from secretsd.outbox.session import Owing, RolledBack, Session, SessionTaken, Standing, status
 from secretsd.outbox.witness import Witness
@@ -94,6 +95,9 @@ class Publisher:
             announcements=Announcements(discovery, shown, _soon),
             wake=asyncio.Event(),
         )
+        self._login = Login(self._bus, standing.logins)
+        self._retry = asyncio.Event()
+        """Set when a connection that failed may work now."""
         self._connection: Status = "disconnected"
         self._current: Session | None = None
         self._task: asyncio.Task[None] | None = None
@@ -147,6 +151,10 @@ class Publisher:
 
     def committed(self, names: Sequence[str]) -> None:
         """Take up names whose state changed with a commit."""
+        if self._login.concerns(names):
+            self._retry.set()
+            if self._current is not None and self._login.outdated(self._standing.secrets()):
+                self._current.end_after(0, "the daemon's password at the broker has changed")
         if self._current is not None:
             self._owing.retained.changed(names)
             self._owing.announcements.changed()
@@ -186,7 +194,10 @@ class Publisher:
             if trouble != self._trouble:
                 log.warning("bus: %s; tried again until it works", trouble)
                 self._trouble = trouble
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 — spreads reconnects, hides nothing
+            with contextlib.suppress(TimeoutError):
+                # Spreads reconnects, hides nothing: so no strong randomness is needed.
+                await asyncio.wait_for(self._retry.wait(), pause * random.uniform(0.5, 1.0))  # noqa: S311
+            self._retry.clear()
             pause = min(pause * 2, BACKOFF_MOST_SECONDS)
 
     async def _one_connection(self) -> str:
@@ -197,11 +208,10 @@ class Publisher:
         witness = Witness(self._topics, self._keys, self._audit.log_id)
         arrived: asyncio.Queue[Message] = asyncio.Queue()
         try:
-            link = await Link.connect(
-                self._bus.settings(),
-                client_id=f"secretsd-{self._bus.node}-{secrets.token_hex(4)}",
-                will=Will(self._topics.status(self._bus.node), status(sealer, "offline", self._clock).raw),
-                on_message=arrived.put_nowait,
+            link = await self._login.connect(
+                f"secretsd-{self._bus.node}-{secrets.token_hex(4)}",
+                Will(self._topics.status(self._bus.node), status(sealer, "offline", self._clock).raw),
+                arrived.put_nowait,
             )
         except (BusError, OSError, ValueError):
             # No connection, so the next try may have its number.

@@ -18,6 +18,7 @@ from secretsd.audit.log import AuditLog
 from secretsd.audit.reader import LogReader
 from secretsd.clock import Clock
 from secretsd.config import Bus
+from secretsd.crypto.sensitive import Sensitive
 from secretsd.metrics import Metrics
 from secretsd.outbox.feed import head_at, read_lines
 from secretsd.outbox.homeassistant.announcements import IN_FLIGHT_MOST, Announcements
@@ -75,6 +76,12 @@ class Standing(Protocol):
 
     def key_set(self) -> Mapping[str, Any]:
         """Return the JWK set of the event-signing keys."""
+
+    async def logins(self) -> Sequence[tuple[str, Sensitive]]:
+        """Return the daemon's own passwords at the broker with their kids, in the order to try them.
+
+        None of them where the vault has no such secret. Raises AuditWriteError, SealError.
+        """
 
     def rolled_back(self, reason: str) -> None:
         """Stop serving: the broker remembers a newer vault."""

@@ -1,0 +1,124 @@
+"""The daemon's own password at the broker changes under it, and no event is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+from secretsd_bus import BusSettings
+from secretsd_bus.dynsec import set_password
+
+from tests.support.daemon import Daemon
+from tests.support.dynsec import ADMIN, ADMIN_PASSWORD, DynsecBroker
+from tests.support.tap import Tap
+from tests.support.waiting import eventually
+
+FIRST = "the daemon's first password"
+SECRET = "mqtt_secretsd_password"
+
+
+@pytest.fixture
+def broker() -> Iterator[DynsecBroker]:
+    """A broker that knows the daemon, and a listener."""
+    running = DynsecBroker({"secretsd": FIRST, "listener": "the listener's"})
+    running.users = running.accounts
+    running.start()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def daemon(broker: DynsecBroker, new_daemon: Callable[..., Daemon]) -> Daemon:
+    """A daemon that began with a file and has its password in the vault since."""
+    bus = {
+        "username": "secretsd",
+        "password_file": str(broker.password_file("secretsd")),
+        "password_secret": SECRET,
+    }
+    daemon = new_daemon(bus=broker.url, config={"bus": bus}).start().wait_bus()
+    daemon.api.create(SECRET, FIRST)
+    daemon.api.create("x", type="generic")
+    return daemon
+
+
+def listening(daemon: Daemon, broker: DynsecBroker) -> Tap:
+    return daemon.tap(username="listener", password_file=broker.password_file("listener"))
+
+
+def changed_at(broker: DynsecBroker, password: str) -> None:
+    """Change the daemon's password at the broker, which ends its connection."""
+    admin = BusSettings(broker.url, username=ADMIN)
+    asyncio.run(set_password(admin, ADMIN_PASSWORD, "secretsd", password))
+
+
+def heard_all(daemon: Daemon, tap: Tap, since: int) -> None:
+    """Wait until every line of the log after `since` came on the audit topics, in order."""
+    last = daemon.verified_log()[-1].sequence
+    assert last is not None
+
+    def numbers() -> list[int]:
+        found = [one.event.sequence for one in tap.heard if one.event is not None and "/audit/" in one.topic]
+        return list(dict.fromkeys(number for number in found if number is not None and number > since))
+
+    eventually(lambda: numbers()[-1:] >= [last], "the last line is on the bus")
+    heard = [number for number in numbers() if number <= last]
+    assert heard[0] == since + 1
+    assert all(after == before + 1 for before, after in pairwise(heard)), heard
+
+
+def test_after_five_changes_of_its_password_every_event_was_heard_in_order(
+    broker: DynsecBroker, daemon: Daemon
+) -> None:
+    """The broker throws the daemon out each time; what happens meanwhile is owed."""
+    with listening(daemon, broker) as tap:
+        since = eventually(lambda: [one.sequence for one in tap.events if one.sequence], "an event")[-1]
+        for turn in range(5):
+            password = f"password number {turn} of the daemon"
+            changed_at(broker, password)
+            daemon.api.rotate("x")
+            daemon.api.update(SECRET, password)
+            daemon.api.rotate("x")
+            daemon.wait_bus()
+        heard_all(daemon, tap, since or 0)
+    assert not any(f"password number {turn}" in daemon.output() + broker.log for turn in range(5))
+    opened = [line["data"]["version"] for line in daemon.events("secret.read") if line["data"]["auth"] == "daemon"]
+    assert opened, "what the daemon opens for itself is in the audit log"
+    assert len(set(opened)) == len(opened), "once in its life"
+
+
+def test_a_daemon_killed_between_the_change_there_and_here_comes_back_with_either(
+    broker: DynsecBroker, daemon: Daemon
+) -> None:
+    """It tries what is current, then what is in grace, then the file."""
+    daemon.api.update(SECRET, "not yet known to the broker")
+    daemon.sigkill()
+    daemon.start().wait_bus()
+    changed_at(broker, "not yet known to the broker")
+    daemon.sigkill()
+    daemon.start().wait_bus()
+    with listening(daemon, broker) as tap:
+        daemon.api.rotate("x")
+        tap.wait_topic(tap.topics.secret_event("x", "rotated"))
+
+
+def test_a_new_password_is_used_at_once_where_the_old_connection_would_live_on(
+    broker: DynsecBroker, daemon: Daemon
+) -> None:
+    """Else nobody would know whether it works until the broker's next restart."""
+    session = daemon.api.changes()["session"]
+    daemon.api.update(SECRET, FIRST)
+    eventually(lambda: daemon.api.changes()["session"] > session, "another connection")
+    daemon.wait_bus()
+
+
+def test_a_password_that_nobody_takes_is_told_and_costs_no_event(broker: DynsecBroker, daemon: Daemon) -> None:
+    """Until somebody puts the right one into the vault."""
+    changed_at(broker, "known to the broker alone")
+    daemon.wait_bus("denied")
+    daemon.api.rotate("x")
+    with listening(daemon, broker) as tap:
+        daemon.api.update(SECRET, "known to the broker alone")
+        daemon.wait_bus()
+        tap.wait_topic(tap.topics.secret_event("x", "rotated"))
