@@ -10,7 +10,7 @@ from secretsd.audit.log import Entry
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.policy.rules import SCHEDULE
 from secretsd.service.core import Core
-from secretsd.vault.document import SecretRecord, VersionRecord
+from secretsd.vault.document import VersionRecord
 
 
 def own_read(name: str, version: VersionRecord, *, current: bool, action: str) -> Entry:
@@ -52,7 +52,7 @@ class BusLogin:
         record = document.secrets.get(self.name)
         if record is None:
             return ()
-        versions = (record.current, *(one for one in _sealed(record) if one is not record.current))
+        versions = (record.current, *(one for one in record.sealed if one is not record.current))
         new = [one for one in versions if one.kid not in self._opened]
         if new:
             lines = [own_read(self.name, one, current=one is record.current, action="bus") for one in new]
@@ -60,7 +60,3 @@ class BusLogin:
         opened = {one.kid: self._opened.get(one.kid) or keys.open(self.name, one) for one in versions}
         self._opened = opened
         return tuple(opened.items())
-
-
-def _sealed(record: SecretRecord) -> tuple[VersionRecord, ...]:
-    return record.versions
