@@ -13,6 +13,7 @@ from secretsd_bus.dynsec import set_password, try_login
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators.errors import Refused, Retryable, RotatorError
 from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
+from secretsd.rotators.logins import Login, login_of, next_login
 
 Account = Annotated[str, Meta(min_length=1, max_length=255)]
 
@@ -25,13 +26,14 @@ LONGEST: Final = 65_535
 
 
 class MosquittoConfig(RotatorConfig, frozen=True, kw_only=True):
-    """The broker, the account whose password the secret is, and the one that changes it."""
+    """The broker, the account whose password the secret is (or the two whose login it is), and who changes it."""
 
     url: str
-    client: Account
     admin: Account
     admin_password: SecretName
     """The secret that holds the administrator's password; it may be the rotated one itself."""
+    client: Account | None = None
+    clients: tuple[Account, Account] | None = None
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
@@ -40,11 +42,21 @@ class MosquittoConfig(RotatorConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what can't be an address. Raises ValueError."""
-        self.settings(self.client)
+        if (self.client is None) == (self.clients is None):
+            raise ValueError("give either client, or clients with the two accounts that are used in turn")
+        if self.clients is not None and (self.clients[0] == self.clients[1] or self.client_id is not None):
+            raise ValueError("clients are two different accounts, which are bound to no client_id")
+        self.settings(self.admin)
 
     def reads(self) -> tuple[str, ...]:
         """Return the administrator's secret."""
         return (self.admin_password,)
+
+    def login(self, value: Sensitive) -> Login:
+        """Return the account and the password that a value stands for. Raises Refused."""
+        login = login_of(value, self.clients) if self.clients else Login(self.client or "", _text(value))
+        _check_password(login.password)
+        return login
 
     def settings(self, account: str) -> BusSettings:
         """Return how `account` reaches the broker."""
@@ -57,25 +69,31 @@ class MosquittoConfig(RotatorConfig, frozen=True, kw_only=True):
 class Mosquitto(Rotator[MosquittoConfig]):
     """Sets the password as the administrator, and logs in with it as the client.
 
-    The plugin keeps one password for each client: from `set` on the old one is dead, and the client's live connection
-    is ended.
+    The plugin keeps one password for each account: from `set` on the old one is dead, and live connections of the
+    account are ended. With two accounts in turn the old login works until the rotation after this one.
     """
 
     config_type: ClassVar[type[RotatorConfig]] = MosquittoConfig
 
+    def shape(self, generated: Sensitive, current: Sensitive) -> Sensitive:
+        """Return the generated password, with two accounts the login of the one that isn't in use."""
+        if self.config.clients is None:
+            return generated
+        return next_login(generated, current, self.config.clients).value
+
     def check(self, value: Sensitive) -> None:
-        """Return when the plugin can take it: the plugin is written in C, and text ends at a NUL there."""
-        _text(value)
+        """Return when the plugin can take it: it is written in C, and text ends at a NUL there."""
+        self.config.login(value)
 
     async def set(self, order: Order) -> None:
-        """Give the client the new password, unless it has it: each change ends the client's connection."""
-        new = _text(order.new)
+        """Give the account the new password, unless it has it: each change ends the account's connections."""
+        new = self.config.login(order.new)
         if await self._logs_in(new):
             return
         refusal: BusRejected | None = None
         for password in await self._admin_passwords(order):
             try:
-                await set_password(self.config.settings(self.config.admin), password, self.config.client, new)
+                await set_password(self.config.settings(self.config.admin), password, new.username, new.password)
             except BusRejected as error:
                 refusal = error
             except BusError as error:
@@ -90,10 +108,11 @@ class Mosquitto(Rotator[MosquittoConfig]):
 
     async def test(self, order: Order) -> None:
         """Connect to the broker with the new password."""
+        new = self.config.login(order.new)
         try:
-            await self._log_in(_text(order.new))
+            await self._log_in(new)
         except BusError as error:
-            raise _failed(f"{self.config.client} can't log in with the new password", error) from None
+            raise _failed(f"{new.username} can't log in with the new password", error) from None
 
     async def _admin_passwords(self, order: Order) -> tuple[str, ...]:
         if order.name != self.config.admin_password:
@@ -101,9 +120,9 @@ class Mosquitto(Rotator[MosquittoConfig]):
         # The administrator's own password: which of the two is in force depends on how far an earlier try came.
         return _text(order.old), _text(order.new)
 
-    async def _logs_in(self, password: str) -> bool:
+    async def _logs_in(self, login: Login) -> bool:
         try:
-            await self._log_in(password)
+            await self._log_in(login)
         except BusRejected as error:
             if error.reason_code in WRONG_PASSWORD:
                 return False
@@ -112,8 +131,8 @@ class Mosquitto(Rotator[MosquittoConfig]):
             raise _failed("the broker can't be asked", error) from None
         return True
 
-    async def _log_in(self, password: str) -> None:
-        await try_login(self.config.settings(self.config.client), password, client_id=self.config.client_id)
+    async def _log_in(self, login: Login) -> None:
+        await try_login(self.config.settings(login.username), login.password, client_id=self.config.client_id)
 
 
 def _failed(what: str, error: BusError) -> RotatorError:
@@ -127,11 +146,13 @@ def _failed(what: str, error: BusError) -> RotatorError:
 
 def _text(value: Sensitive) -> str:
     try:
-        text = value.reveal().decode()
+        return value.reveal().decode()
     except UnicodeDecodeError:
         raise Refused("a password of the broker is UTF-8 text, and this value is not") from None
-    if "\0" in text:
+
+
+def _check_password(password: str) -> None:
+    if "\0" in password:
         raise Refused("a password of the broker holds no NUL character")
-    if len(value.reveal()) > LONGEST:
-        raise Refused(f"a password of the broker has at most {LONGEST} bytes")
-    return text
+    if not 0 < len(password.encode()) <= LONGEST:
+        raise Refused(f"a password of the broker has 1 to {LONGEST} bytes")

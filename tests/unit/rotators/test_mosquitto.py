@@ -12,14 +12,15 @@ from secretsd_bus.dynsec import try_login
 
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators import Refused, Retryable, configure
-from secretsd.rotators.conformance import Conformance, Harness, OtherEnd
+from secretsd.rotators.conformance import Conformance, Harness, OtherEnd, run
+from secretsd.rotators.logins import login_of
 from tests.support.dynsec import ADMIN, ADMIN_PASSWORD, DynsecBroker
 from tests.support.silence import silence
 from tests.support.tls import make_server_certificate
 from tests.support.waiting import free_port
 
 numbers = itertools.count()
-ACCOUNTS = {f"account{n}": f"the first password of account{n}" for n in range(40)}
+ACCOUNTS = {f"account{n}": f"the first password of account{n}" for n in range(80)}
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,12 @@ class Account(OtherEnd):
     broker: DynsecBroker
     client: str
     silent_port: int
+    pair: tuple[str, str] | None = None
 
     async def accepts(self, value: Sensitive) -> bool:
+        login = login_of(value, self.pair or (self.client,))
         try:
-            await try_login(BusSettings(self.broker.url, username=self.client), value.reveal().decode())
+            await try_login(BusSettings(self.broker.url, username=login.username), login.password)
         except BusRejected:
             return False
         return True
@@ -53,6 +56,8 @@ class Account(OtherEnd):
         return {**self.members, "url": f"mqtt://127.0.0.1:{free_port()}"}
 
     def refusing(self) -> Mapping[str, object]:
+        if self.pair is not None:
+            return {**self.members, "clients": [self.pair[0], "nobody"]}
         return {**self.members, "client": "nobody"}
 
     def silent(self) -> Mapping[str, object]:
@@ -83,6 +88,35 @@ class TestMosquitto(Conformance):
     def end(self, broker: DynsecBroker) -> Iterator[Account]:
         with silence() as port:
             yield account_of(broker, port)
+
+
+class TestTwoAccountsInTurn(Conformance):
+    """The old login works until the rotation after, which is what a second account is for."""
+
+    @pytest.fixture
+    def end(self, broker: DynsecBroker) -> Iterator[Account]:
+        with silence() as port:
+            end = account_of(broker, port)
+            end.pair = (end.client, account_of(broker).client)
+            end.members = {key: value for key, value in end.members.items() if key != "client"} | {
+                "clients": list(end.pair)
+            }
+            end.old_works_after_set = True
+            yield end
+
+    def test_a_plain_password_is_the_first_accounts_and_goes_over_with_its_next_rotation(self, end: Account) -> None:
+        async def steps() -> None:
+            assert end.pair is not None
+            seen = []
+            for _ in range(3):
+                rotation = Harness(end)
+                await rotation.set()
+                await rotation.test()
+                seen.append(login_of(rotation.order.new, end.pair).username)
+                end.old = rotation.order.new
+            assert seen == [end.pair[1], end.pair[0], end.pair[1]]
+
+        run(steps())
 
 
 async def test_a_live_connection_with_the_new_password_survives_a_repeated_set(broker: DynsecBroker) -> None:
