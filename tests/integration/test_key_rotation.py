@@ -18,6 +18,7 @@ from secretsd_client import SecretsClient, Settings, Times
 
 from tests.support.broker import Broker
 from tests.support.daemon import COMMANDS, OPEN_POLICY, Daemon
+from tests.support.repeating import Repeating
 from tests.support.waiting import eventually
 
 ALL = ["read", "write", "rotate", "delete", "audit", "admin"]
@@ -135,46 +136,22 @@ def test_tail_follows_from_a_pem_of_before_the_rotation(daemon: Daemon, first_pe
         assert tail.stdout is not None
         assert "listening" in tail.stderr.readline()
         numbers = itertools.count()
-        done = threading.Event()
-
-        def keep_changing() -> None:
-            while not done.is_set():
-                daemon.api.create(f"shared_{next(numbers)}", "v")
-                done.wait(0.2)
-
-        changing = threading.Thread(target=keep_changing)
-        changing.start()
-        try:
+        with Repeating(lambda: daemon.api.create(f"shared_{next(numbers)}", "v"), pause_secs=0.2):
             event = json.loads(tail.stdout.readline())
-        finally:
-            done.set()
-            changing.join()
     assert event["type"] == "jarvis.secretsd.secret.created"
     assert event["keyid"] == daemon.api.get("/keys").ok()["keys"][0]["kid"]
 
 
 def test_every_key_is_rotated_under_reads_and_none_of_them_fails(daemon: Daemon) -> None:
     daemon.api.create("shared_x", "value")
-    failures: list[Any] = []
-    done = threading.Event()
 
-    def keep_reading() -> None:
-        while not done.is_set():
-            answer = daemon.api.get("/secret/shared_x")
-            if answer.status != 200 or answer.json()["value"] != "value":
-                failures.append(answer)
+    def read() -> None:
+        assert daemon.api.value("shared_x") == "value"
 
-    readers = [threading.Thread(target=keep_reading) for _ in range(2)]
-    for reader in readers:
-        reader.start()
-    try:
+    with Repeating(read, pause_secs=0) as reads, Repeating(read, pause_secs=0):
         for key in ("data", "master", "signing", "data", "master", "signing"):
             rotate(daemon, key)
-    finally:
-        done.set()
-        for reader in readers:
-            reader.join()
-    assert failures == []
+            reads.wait(1)
     daemon.restart()
     assert daemon.api.value("shared_x") == "value"
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tests.support.broker import Broker
 from tests.support.daemon import Daemon
 from tests.support.host import Host
 from tests.support.recipe import Chapter, chapters, recipe
+from tests.support.repeating import Repeating
 from tests.support.waiting import eventually
 
 DOCUMENT = "runbook.md"
@@ -101,19 +101,8 @@ class Steps:
 
     def changing_while(self, name: str) -> None:
         """Run the next block while a secret is changed again and again."""
-        ended = threading.Event()
-
-        def change() -> None:
-            while not ended.wait(0.2):
-                self.api.update("brave_api_key", "changed")
-
-        changing = threading.Thread(target=change)
-        changing.start()
-        try:
+        with Repeating(lambda: self.api.update("brave_api_key", "changed"), pause_secs=0.2):
             self.run(name)
-        finally:
-            ended.set()
-            changing.join()
 
     def safe_is_filled(self) -> None:
         """A recovery file and a copy of the public key lie in the safe, and a backup elsewhere."""

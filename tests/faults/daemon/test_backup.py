@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
 
 import pyrage
 import pytest
@@ -25,8 +23,9 @@ from secretsd.crypto.age import Identities, Recipients
 from secretsd.daemon import retention
 from secretsd.errors import PruneError
 from tests.faults.daemon.load import Load
-from tests.faults.daemon.test_log_rotation import ENTRY, LOGROTATE, Figure, rotations
+from tests.faults.daemon.test_log_rotation import ENTRY, LOGROTATE, Figure
 from tests.support.daemon import COMMANDS, Daemon
+from tests.support.repeating import Repeating
 from tests.support.waiting import eventually
 
 BACKUPS = 8
@@ -43,35 +42,6 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
 @pytest.fixture
 def config(daemon: Daemon) -> Config:
     return configuration.load(daemon.config_path)
-
-
-class Repeating:
-    """Does something again and again beside the test; a context manager. An error ends it and fails the test."""
-
-    def __init__(self, what: Callable[[], None]) -> None:
-        self.times = 0
-        self._what = what
-        self._ends = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        try:
-            while not self._ends.wait(0.5):
-                self._what()
-                self.times += 1
-        except BaseException as failure:  # noqa: BLE001 — raised in the test's own thread
-            self._failure = failure
 
 
 @pytest.fixture
@@ -91,17 +61,13 @@ def rotate_log(daemon: Daemon) -> Repeating:
         subprocess.run(["gzip", moved], check=True, timeout=60)
         eventually(daemon.audit_path.exists, "the daemon makes a new file")
 
-    return Repeating(once)
+    return Repeating(once, pause_secs=0.5)
 
 
 @pytest.fixture
 def secrets_rotating(daemon: Daemon) -> Iterator[None]:
-    ends = threading.Event()
-    thread = threading.Thread(target=rotations, args=(daemon, ends))
-    thread.start()
-    yield
-    ends.set()
-    thread.join()
+    with Repeating(lambda: daemon.api.rotate("x")):
+        yield
 
 
 @pytest.mark.slow

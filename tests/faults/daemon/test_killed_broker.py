@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
-import threading
 from collections.abc import Callable
-from typing import Self
 
 import pytest
 
@@ -15,51 +14,13 @@ from tests.support.daemon import Daemon
 from tests.support.gate import Gate
 from tests.support.mqtt_packets import CONNECT, Publish, read_packet
 from tests.support.relay import Peer, Relay
+from tests.support.repeating import Repeating
 from tests.support.waiting import eventually
 from tests.unit.bus.fakebroker import PUBLISH
 
 New = Callable[..., Daemon]
 Figure = Callable[[str, object], None]
 PUBACK = 4
-
-
-class Rotating:
-    """Rotates names, one after the other, until the context ends; every answer must be a success."""
-
-    def __init__(self, daemon: Daemon, names: list[str]) -> None:
-        self.versions = dict.fromkeys(names, 1)
-        self._daemon = daemon
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._failure: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def wait(self, more: int) -> None:
-        """Wait until so many more rotations are answered."""
-        wanted = sum(self.versions.values()) + more
-        eventually(
-            lambda: sum(self.versions.values()) >= wanted or self._failure,
-            f"the stream flows: {self.versions}",
-            within=60,
-        )
-
-    def _run(self) -> None:
-        try:
-            while not self._ends.is_set():
-                for name in self.versions:
-                    self._ends.wait(0.02)
-                    self.versions[name] = self._daemon.api.rotate(name, grace_period="1d")[0]["version"]
-        except BaseException as failure:  # noqa: BLE001 — handed to the test's own thread
-            self._failure = failure
 
 
 class Record(Relay):
@@ -121,19 +82,23 @@ def test_every_event_is_acknowledged_though_the_broker_is_killed_in_a_stream_of_
         daemon = new_daemon(bus=record.url, prefix=prefix).start().wait_bus()
         for name in names:
             daemon.api.create(name, type="generic")
-        with Rotating(daemon, names) as rotating:
+        versions = dict.fromkeys(names, 1)
+        turns = itertools.cycle(names)
+
+        def rotate() -> None:
+            name = next(turns)
+            versions[name] = daemon.api.rotate(name, grace_period="1d")[0]["version"]
+
+        with Repeating(rotate) as rotating:
             for _ in range(kills):
-                rotating.wait(rng.randint(1, before))
+                rotating.wait(rng.randint(1, before), within=60)
                 own.kill()
                 gate.shut()
-                rotating.wait(rng.randint(1, meanwhile))
+                rotating.wait(rng.randint(1, meanwhile), within=60)
                 own.start()
                 gate.open()
                 daemon.wait_bus()
-        wanted = {
-            f"{prefix}/secret/{name}/rotated": list(range(2, version + 1))
-            for name, version in rotating.versions.items()
-        }
+        wanted = {f"{prefix}/secret/{name}/rotated": list(range(2, version + 1)) for name, version in versions.items()}
         waiting: set[tuple[str, bytes]] = set()
         log = daemon.verified_log()
         for event in log[1:]:  # the first connection owes nothing older
@@ -148,8 +113,8 @@ def test_every_event_is_acknowledged_though_the_broker_is_killed_in_a_stream_of_
 
         # The audit backlog comes behind, and all of it.
         eventually(acknowledged, "all is acknowledged, the whole log too", within=60)
-        for topic, versions in wanted.items():
-            assert record.versions(topic) == versions
+        for topic, announced in wanted.items():
+            assert record.versions(topic) == announced
         # Behind the relay, as behind a container's port, a killed broker takes connections and answers nothing.
         assert record.levels == {5}, "a broker that was away was taken for an old one"
     figure("rotations", sum(map(len, wanted.values())))

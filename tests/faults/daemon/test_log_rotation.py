@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from tests.faults.daemon.load import Load
 from tests.support.daemon import COMMANDS, Daemon
 from tests.support.log import files_of, verify_log
-from tests.support.waiting import PATIENCE_SECS, eventually
+from tests.support.repeating import Repeating
+from tests.support.waiting import eventually
 
 READERS = 8
 TIMES = 40
@@ -48,67 +46,25 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     return daemon
 
 
-class Pages:
-    """Pages through GET /audit again and again; every pass must give each line once, in order, from the first on."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self.passes = 0
-        self.failure: str | None = None
-        self._daemon = daemon
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join(PATIENCE_SECS)
-
-    def _run(self) -> None:
-        while not self._ends.is_set() and self.failure is None:
-            after = 0
-            while True:
-                answer = self._daemon.api.get(f"/audit?after={after}&limit=10000")
-                if answer.status != 200:
-                    self.failure = f"{answer.status} {answer.body[:300]!r}"
-                    return
-                lines = answer.body.splitlines()
-                for line in lines:
-                    sequence = int(json.loads(line)["sequence"])
-                    if sequence != after + 1:
-                        self.failure = f"{sequence} follows {after}"
-                        return
-                    after = sequence
-                if len(lines) < 10000:
-                    break
-            self.passes += 1
-
-
-def rotations(daemon: Daemon, ends: threading.Event) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=PATIENCE_SECS)
-    while not ends.wait(0.02):
-        headers = {"X-Jarvis-Client": "admin", "Content-Type": "application/json"}
-        connection.request("POST", "/rotate", json.dumps({"names": ["x"]}), headers)
-        response = connection.getresponse()
-        assert (response.status, response.read()) != (200, b"")
-    connection.close()
+def page_through(daemon: Daemon) -> None:
+    """Page through GET /audit from the first line to the last: each once, in order."""
+    after = 0
+    while True:
+        answer = daemon.api.get(f"/audit?after={after}&limit=10000")
+        assert answer.status == 200, answer.body[:300]
+        lines = answer.body.splitlines()
+        assert [int(json.loads(line)["sequence"]) for line in lines] == list(range(after + 1, after + 1 + len(lines)))
+        after += len(lines)
+        if len(lines) < 10000:
+            return
 
 
 def under_load(daemon: Daemon, once: Once, figure: Figure) -> Load:
     """Do it so many times while eight clients read and the secret rotates; return what they were answered."""
-    ends = threading.Event()
-    rotating = threading.Thread(target=rotations, args=(daemon, ends))
-    rotating.start()
-    try:
-        with Load(daemon, "x", clients=READERS) as load:
-            for _ in range(TIMES):
-                once()
-                load.wait_released(10)
-    finally:
-        ends.set()
-        rotating.join()
+    with Repeating(lambda: daemon.api.rotate("x")), Load(daemon, "x", clients=READERS) as load:
+        for _ in range(TIMES):
+            once()
+            load.wait_released(10)
     figure("released", len(load.released))
     assert load.odd == []
     assert set(load.statuses) == {200}
@@ -154,10 +110,9 @@ def logrotate(daemon: Daemon) -> Once:
 
 @pytest.mark.timeout(300)
 def test_logrotate_with_the_old_entry_loses_nothing(daemon: Daemon, logrotate: Once, figure: Figure) -> None:
-    with Pages(daemon) as pages:
+    with Repeating(lambda: page_through(daemon), pause_secs=0) as paging:
         load = under_load(daemon, logrotate, figure)
-        eventually(lambda: pages.passes or pages.failure, "the audit was read through meanwhile")
-    assert pages.failure is None
+        paging.wait(1)
     assert len(list(daemon.audit_path.parent.glob("*.gz"))) >= TIMES
     assert daemon.audit_path.stat().st_mode & 0o777 == 0o640
     nothing_lost(daemon, load)
