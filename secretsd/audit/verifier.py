@@ -21,7 +21,7 @@ from secretsd.audit.pruned import Found, Pruned
 from secretsd.audit.signed import NotSigned
 from secretsd.errors import KeyFileError, SecretsdError
 
-__all__ = ["ChainBroken", "Report", "find_files", "verify_files"]
+__all__ = ["ChainBroken", "Report", "Walk", "find_files", "verify_files"]
 
 LINE_MOST: Final = 1_048_576
 """Bytes in one line; ours are a few KiB."""
@@ -80,7 +80,7 @@ def verify_files(
     if not paths:
         return Report((), 0, None, None, None, starts_at_genesis=False, torn=None)
     ring = KeyRing(_keys_beside(paths[0]) if trusted is None else [trusted])
-    walk = _Walk(ring, _record_beside(paths[0], ring))
+    walk = Walk(ring, _record_beside(paths[0], ring))
     torn: tuple[Path, int] | None = None
     placed = [(place, path) for path in set(paths) if (place := _place(path)) is not None]
     ordered = [path for _, path in sorted(placed)]
@@ -108,10 +108,10 @@ def verify_files(
     )
 
 
-class _Walk:
+class Walk:
     """Goes along the chain. Keeps 32 bytes for each line, to know a repeated one again."""
 
-    def __init__(self, ring: KeyRing, found: Found | None) -> None:
+    def __init__(self, ring: KeyRing, found: Found | None = None) -> None:
         self._ring = ring
         self._found = found
         self._keyid: str | None = None

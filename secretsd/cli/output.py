@@ -51,6 +51,12 @@ def console(*, err: bool = False) -> Console:
     return _Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
+def emit_json_line(value: Any) -> None:
+    """Print JSON on one line, at once."""
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    sys.stdout.flush()
+
+
 def emit_json(value: Any) -> None:
     """Print a JSON document."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
@@ -81,12 +87,17 @@ def print_fields(fields: Sequence[tuple[str, Cell]]) -> None:
     if not out.is_terminal:
         _print_aligned(fields)
         return
+    out.print(fields_table(fields))
+
+
+def fields_table(fields: Sequence[tuple[str, Cell]]) -> Table:
+    """Return names and what they are as a terminal shows them."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, cell in fields:
         table.add_row(name, _safe(cell))
-    out.print(table)
+    return table
 
 
 def _print_aligned(rows: Sequence[Sequence[Cell]]) -> None:

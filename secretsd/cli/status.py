@@ -3,150 +3,154 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, Final, Never
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Never
 
 import click
-import msgspec
+from rich.live import Live
 from rich.text import Text
-from secretsd_client import Response
 
+from secretsd.cli import chain
+from secretsd.cli.audit import pem_key
 from secretsd.cli.errors import Failed, Unreachable
 from secretsd.cli.listing import select
-from secretsd.cli.options import Settings, connection_options
-from secretsd.cli.output import Cell, duration_text, emit_json, print_fields, status_text, when
-from secretsd.cli.session import Session, decoded
+from secretsd.cli.measured import Measured
+from secretsd.cli.options import Settings, config_option, connection_options
+from secretsd.cli.output import (
+    Cell,
+    console,
+    counter,
+    duration_text,
+    emit_json,
+    emit_json_line,
+    fields_table,
+    print_fields,
+    status_text,
+    when,
+)
+from secretsd.cli.overview import Looking, Overview, View
+from secretsd.cli.session import Session
 from secretsd.cli.terminal import note
-from secretsd.model import BusInfo, Health, Metadata, SecretList
+from secretsd.model import Health
 
 NEXT: Final = 5
-"""How many of the next expiries are shown."""
+"""How many of the next expiries, and of the clients without a proof, are shown."""
 
 WATCH_SECS: Final = 2.0
 """How often a watched screen is asked for."""
 
-
-@dataclass(frozen=True)
-class _View:
-    """What a client sees beside the health."""
-
-    secrets: list[Metadata]
-    position: str
-    bus: BusInfo | None
-
-
-@dataclass(frozen=True)
-class _Screen:
-    """What is shown: the health, and with a client the rest, or why not."""
-
-    url: str
-    answer: Response
-    health: Health
-    view: _View | None
-    refused: Failed | None
-
-    def fields(self) -> list[tuple[str, Cell]]:
-        """Return names and what they are."""
-        return [("daemon", self.url), *_health(self.health), *([] if self.view is None else _details(self.view))]
+Fields = list[tuple[str, Cell]]
 
 
 @click.command
-@click.option("--watch", is_flag=True, help="Keep the screen live until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep the screen live until Ctrl-C; with --json one document a line.")
+@click.option("--verify", is_flag=True, help="Verify the whole audit log; takes the right `audit`.")
+@click.option(
+    "--pubkey",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="JARVIS_SECRETS_PUBKEY",
+    show_envvar=True,
+    metavar="PEM",
+    help="With --verify: the key that the log begins with. Default: those that the daemon names.",
+)
+@config_option("Where the policy is, to name the clients without a proof; it need not be readable.")
 @connection_options
 @click.pass_obj
-def status(settings: Settings, *, watch: bool) -> None:
+def status(settings: Settings, *, watch: bool, verify: bool, pubkey: Path | None, config: Path) -> None:
     """Show on one screen how the daemon is doing; with a client also its secrets and what expires next.
 
-    Fails if the daemon says that it can't serve.
+    Fails if the daemon says that it can't serve, or the audit log doesn't verify.
     """
-    if watch and settings.as_json:
-        raise click.UsageError("--watch is for people; ask again and again with --json, or use tail --json")
+    if watch and verify:
+        raise click.UsageError("--verify reads the whole log; tail verifies live what comes to it")
     with Session.open(settings) as session:
+        looking = Looking(session, config)
         if watch:
-            _watch(session)
-        screen = _look(session)
+            _watch(session, looking, as_json=settings.as_json)
+        seen = looking.look()
+        if verify:
+            seen = dataclasses.replace(seen, chain=_verified(session, pubkey, seen.measured))
     if settings.as_json:
-        view = {} if screen.view is None else _as_json(screen.view)
-        emit_json({"url": screen.url, "health": screen.answer.json(), **view})
+        emit_json(seen.as_json())
     else:
-        print_fields(screen.fields())
-    if screen.health.status != "ok":
-        raise Failed(f"the daemon can't serve: {screen.health.reason or 'it gives no reason'}")
-    if screen.refused is not None:
-        if settings.client is not None:
-            raise screen.refused
+        print_fields(_fields(seen))
+    _judge(seen, names_client=settings.client is not None)
+
+
+def _judge(seen: Overview, *, names_client: bool) -> None:
+    if seen.health.status != "ok":
+        raise Failed(f"the daemon can't serve: {seen.health.reason or 'it gives no reason'}")
+    if seen.chain is not None and seen.chain.broken is not None:
+        raise Failed(f"the audit log doesn't verify: {seen.chain.broken}", hint="docs/runbook.md says what to do")
+    if seen.refused is not None:
+        if names_client:
+            raise seen.refused
         note("name a client (--client, or JARVIS_CLIENT_ID) to see its secrets")
 
 
-def _look(session: Session, before: _View | None = None) -> _Screen:
-    """Return what there is to see. Secrets are listed, which leaves a line in the log, only when the vault changed."""
-    answer = session.health()
-    health = decoded(answer, Health)
-    view, refused = before, None
-    if health.status == "ok" and (before is None or session.position() != before.position):
-        try:
-            view = _view(session)
-        except Failed as failed:
-            if failed.exit_code != Failed.exit_code:
-                raise
-            view, refused = None, failed
-    return _Screen(session.url, answer, health, view, refused)
+def _verified(session: Session, pubkey: Path | None, measured: Measured | None) -> chain.Chain:
+    keys = chain.published_keys(session, past=True) if pubkey is None else [pem_key(pubkey)]
+    with counter("verifying") as count:
+        return chain.verify(session, keys, None if measured is None else measured.audit_line, count)
 
 
-def _watch(session: Session) -> Never:
+def _watch(session: Session, looking: Looking, *, as_json: bool) -> Never:
     """Show the screen anew again and again, until interrupted; a daemon that is away is waited for."""
-    view: _View | None = None
-    listed = True
-    while True:
-        try:
-            screen = _look(session, view) if listed else _without_client(session)
-            view, listed = screen.view, listed and screen.refused is None
-            _redraw(screen.fields())
-        except Unreachable as away:
-            _redraw([("daemon", session.url), ("status", Text(f"doesn't answer: {away.message}", style="red"))])
-        session.run(asyncio.sleep(WATCH_SECS))
+    with _screen(as_json=as_json) as show:
+        while True:
+            try:
+                seen = looking.look()
+                show(_fields(seen), seen.as_json())
+            except Unreachable as away:
+                said = Text(f"doesn't answer: {away.message}", style="red")
+                show([("daemon", session.url), ("status", said)], {"url": session.url, "error": away.message})
+            session.run(asyncio.sleep(WATCH_SECS))
 
 
-def _without_client(session: Session) -> _Screen:
-    """Return the health alone: who was refused once would be refused again, each time with a line in the audit log."""
-    answer = session.health()
-    return _Screen(session.url, answer, decoded(answer, Health), None, None)
+@contextmanager
+def _screen(*, as_json: bool) -> Iterator[Callable[[Fields, Mapping[str, object]], None]]:
+    """Give what shows one look: the whole terminal; JSON a line; or, in a pipe, one block after the other."""
+    out = console()
+    if as_json:
+        yield lambda _, document: emit_json_line(document)
+    elif out.is_terminal:
+        with Live(console=out, screen=True, auto_refresh=False) as live:
+            yield lambda fields, _: live.update(fields_table(fields), refresh=True)
+    else:
+
+        def print_block(fields: Fields, _: Mapping[str, object]) -> None:
+            print_fields(fields)
+            sys.stdout.flush()
+
+        yield print_block
 
 
-def _redraw(fields: list[tuple[str, Cell]]) -> None:
-    click.clear()  # does nothing where standard output is no terminal
-    print_fields(fields)
-    sys.stdout.flush()
+def _fields(seen: Overview) -> Fields:
+    """Return names and what they are."""
+    return [
+        ("daemon", seen.url),
+        *_health(seen.health, seen.measured),
+        *([] if seen.measured is None else _numbers(seen.measured, seen.unproven, seen.chain)),
+        *([] if seen.view is None else _details(seen.view)),
+    ]
 
 
-def _view(session: Session) -> _View:
-    listed = session.get("/secrets")
-    try:
-        bus = decoded(session.get("/bus"), BusInfo)
-    except Failed as failed:
-        if failed.slug != "not-found":
-            raise
-        bus = None
-    return _View(decoded(listed, SecretList).secrets, listed.headers.get("Vault-Generation", ""), bus)
-
-
-def _as_json(view: _View) -> dict[str, Any]:
-    return {
-        "secrets": msgspec.to_builtins(view.secrets),
-        "vault_generation": view.position,
-        "bus": msgspec.to_builtins(view.bus),
-    }
-
-
-def _health(health: Health) -> list[tuple[str, Cell]]:
-    fields: list[tuple[str, Cell]] = [
+def _health(health: Health, measured: Measured | None) -> Fields:
+    bus = status_text(health.bus)
+    if measured is not None and measured.owed is not None:
+        owed = [f"{count:,} of {lane}" for lane, count in measured.owed.items() if count]
+        bus = bus + Text(f", owed: {', '.join(owed) or 'nothing'}")
+    fields: Fields = [
         ("status", status_text(health.status)),
         ("version", health.version),
         ("uptime", duration_text(health.uptime_secs)),
-        ("bus", status_text(health.bus)),
-        ("secrets", str(health.secrets_count)),
+        ("bus", bus),
+        ("secrets", _counted(health.secrets_count, {} if measured is None else measured.secrets)),
     ]
     if health.clock != "ok":
         fields.append(("clock", status_text(health.clock)))
@@ -155,13 +159,43 @@ def _health(health: Health) -> list[tuple[str, Cell]]:
     return fields
 
 
-def _details(view: _View) -> list[tuple[str, Cell]]:
-    counts = Counter(one.status for one in view.secrets)
-    readable = Text(f"{len(view.secrets)}: " if counts else "none")
-    for index, (state, count) in enumerate(sorted(counts.items())):
-        readable.append(", " if index else "").append(f"{count} ").append_text(status_text(state))
+def _counted(total: int, by_status: Mapping[str, int]) -> Text:
+    line = Text(f"{total}")
+    shown = {state: count for state, count in sorted(by_status.items()) if count}
+    for index, (state, count) in enumerate(shown.items()):
+        line.append(", " if index else ": ").append(f"{count} ").append_text(status_text(state))
+    return line
+
+
+def _numbers(measured: Measured, unproven: Sequence[str], verified: chain.Chain | None) -> Fields:
+    fields: Fields = []
+    if measured.audit_line is not None:
+        fields.append(("audit log", _log(measured, verified)))
+    if measured.schedule_failing:
+        fields.append(("schedule", Text("fails: what is due isn't carried out", style="bold red")))
+    if measured.clients_without_proof:
+        names = ", ".join(unproven[:NEXT]) + (", …" if len(unproven) > NEXT else "")
+        line = Text(str(measured.clients_without_proof), style="yellow").append(f": {names}" if names else "", style="")
+        fields.append(("without proof", line))
+    return fields
+
+
+def _log(measured: Measured, verified: chain.Chain | None) -> Text:
+    if verified is not None and verified.broken is not None:
+        return Text(f"broken: {verified.broken}", style="bold red")
+    if verified is not None:
+        return Text(f"lines {verified.first} to {verified.last} verified", style="green")
+    line = Text(f"line {measured.audit_line:,}, ")
+    if measured.audit_failures:
+        return line.append(f"{measured.audit_failures} times lines could not be written", style="bold red")
+    return line.append("each write durable", style="green")
+
+
+def _details(view: View) -> Fields:
+    counts = Counter[str](one.status for one in view.secrets)
+    readable = _counted(len(view.secrets), counts) if counts else Text("none")
     epoch, _, generation = view.position.rpartition(":")
-    fields: list[tuple[str, Cell]] = [
+    fields: Fields = [
         ("readable", readable),
         ("generation", f"{generation} of epoch {epoch}"),
     ]

@@ -21,6 +21,7 @@ from secretsd_bus import (
     VerifyKey,
 )
 
+from secretsd.cli.chain import published_keys
 from secretsd.cli.errors import Failed, Unreachable
 from secretsd.cli.history import History, parse_since
 from secretsd.cli.options import Settings, connection_options
@@ -166,17 +167,7 @@ def _keys(session: Session, pubkey: Path | None) -> list[VerifyKey]:
         except ValueError as error:
             reason = str(error)
         raise Failed(f"the key {pubkey}: {reason}")
-    keys: list[VerifyKey] = []
-    jwks = session.get("/keys").json()
-    for jwk in jwks.get("keys", ()) if isinstance(jwks, dict) else ():
-        try:
-            if "last_sequence" not in jwk:
-                keys.append(VerifyKey.from_jwk(jwk))
-        except (ValueError, TypeError, AttributeError):
-            continue  # of a kind that this release doesn't know: it can't have signed anything for us
-    if not keys:
-        raise Failed("the daemon names no key that events could be verified with", hint="give it with --pubkey")
-    return keys
+    return published_keys(session, past=False)
 
 
 async def _follow(bus: BusSettings, keys: list[VerifyKey], wanted: Wanted, history: History | None) -> None:

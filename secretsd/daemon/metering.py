@@ -48,6 +48,11 @@ def meter(service: Service, scheduler: Scheduler, publisher: Publisher | None) -
         "The generation since which the policy is in force",
         lambda: core.document.policy.generation,
     )
+    metrics.watch(
+        "secretsd_clients_without_proof",
+        "Clients of the policy that the header alone names",
+        lambda: len(core.policy.unproven),
+    )
     metrics.watch("secretsd_vault_generation", "The vault's generation", lambda: core.document.generation)
     metrics.watch("secretsd_audit_sequence", "The newest durable audit line", lambda: core.log.sequence)
     metrics.watch(

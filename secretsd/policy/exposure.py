@@ -21,7 +21,7 @@ def check_exposure(config: Config, policy: Policy) -> None:
             f"{config.security.rbac_policy_path}: {common} is server.unix_socket_path, which is for everybody; give "
             f"{policy.socket_owners[common]} a socket of its own under auth"
         )
-    unproven = [name for name, rule in policy.clients.items() if not rule.auth]
+    unproven = policy.unproven
     if not unproven:
         return
     who = ", ".join(unproven[:10]) + (", …" if len(unproven) > 10 else "")

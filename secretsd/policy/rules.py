@@ -147,6 +147,11 @@ class Policy:
         object.__setattr__(self, "socket_owners", sockets)
         object.__setattr__(self, "_matchers", tuple((NameSet([rule.pattern]), rule) for rule in self.rules))
 
+    @property
+    def unproven(self) -> tuple[str, ...]:
+        """The clients without a proof, which whoever sends their name can be."""
+        return tuple(name for name, rule in self.clients.items() if not rule.auth)
+
     def may(self, client: str, capability: Capability, name: str | None = None) -> bool:
         """Tell whether `client` may do what `capability` stands for with the secret `name`.
 

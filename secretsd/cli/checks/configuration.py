@@ -65,16 +65,12 @@ def policy(context: Context) -> Finding:
 
 
 def _is_about_proof(text: str, loaded: Policy) -> bool:
-    return any(text.startswith(f"clients.{name} has no auth") for name in _unproven(loaded))
-
-
-def _unproven(loaded: Policy) -> list[str]:
-    return [name for name, rule in loaded.clients.items() if not rule.auth]
+    return any(text.startswith(f"clients.{name} has no auth") for name in loaded.unproven)
 
 
 def proofs(context: Context) -> Finding:
     """See that each client has a proof."""
-    unproven = _unproven(context.policy)
+    unproven = context.policy.unproven
     if not unproven:
         return ok("every client proves who it is")
     return warning(

@@ -58,6 +58,10 @@ class FakeDaemon:
         }
         self.bus: dict[str, str] | None = None
         self.key = SigningKey.generate()
+        self.metrics = ""
+        """What /metrics answers."""
+        self.log: list[bytes] = []
+        """What /audit answers."""
         self.corrupt = False
         """Whether a value is not kept as it is sent."""
         self.on_request: Callable[[Seen], None] = lambda seen: None
@@ -130,7 +134,7 @@ class FakeDaemon:
         if queued:
             status, slug = queued.pop(0)
             return _problem(status, slug)
-        if request.path not in {"/healthz", "/keys"}:
+        if request.path not in {"/healthz", "/keys", "/metrics"}:
             client = request.headers.get("X-Jarvis-Client")
             if client is None:
                 return _problem(401, "missing-client")
@@ -149,6 +153,13 @@ class FakeDaemon:
 
     def _get_keys(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
         return web.json_response({"keys": [self.key.public.to_jwk()]})
+
+    def _get_metrics(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        return web.Response(text=self.metrics)
+
+    def _get_audit(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        after, limit = int(request.query["after"]), int(request.query["limit"])
+        return web.Response(body=b"".join(line + b"\n" for line in self.log[after:][:limit]))
 
     def _get_bus(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
         return _problem(404, "not-found") if self.bus is None else web.json_response(self.bus)

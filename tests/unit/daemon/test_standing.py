@@ -65,6 +65,7 @@ async def test_what_is_measured_when_asked(bench: Bench) -> None:
     assert value("secretsd_secrets", {"status": "active"}) == 1
     assert value("secretsd_next_expiry_seconds") == 89 * 86_400
     assert value("secretsd_vault_generation") == 3
+    assert value("secretsd_clients_without_proof") == len(bench.core.policy.clients)
     assert value("secretsd_audit_sequence") == 3
     assert value("secretsd_clock_in_doubt") == 0
     assert value("secretsd_uptime_seconds") == 86_400
