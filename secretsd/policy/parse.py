@@ -14,19 +14,21 @@ from secretsd.errors import PolicyError
 from secretsd.policy import document as d
 from secretsd.policy.client import parse_client
 from secretsd.policy.exposure import check_exposure, idle_certificates
+from secretsd.policy.feasible import Ruled, check_distances, window_warnings
 from secretsd.policy.rules import (
     BUILT_IN,
     CertificateMark,
     CertificateProof,
     ClientRule,
     Policy,
-    SecretRule,
     SocketProof,
     TokenProof,
 )
 from secretsd.policy.secret import parse_secret_rule, shadow_warnings
+from secretsd.policy.timing import parse_windows
+from secretsd.policy.windows import Window
 
-_KEYS: Final = ("default_deny", "clients", "secrets")
+_KEYS: Final = ("default_deny", "clients", "windows", "secrets")
 
 
 def load(path: Path, config: Config) -> Policy:
@@ -54,22 +56,30 @@ def parse(content: bytes, *, source: str = "policy.yaml") -> Policy:
     """Return the policy that `content` holds; `source` is what messages call it. Raises PolicyError."""
     findings = d.Findings(source)
     clients: dict[str, ClientRule] = {}
-    rules: list[SecretRule] = []
+    secrets: Node | None = None
+    windows: dict[str, Window] = {}
     for key, key_node, node in d.entries(d.compose(content, source), "the file", findings):
         if key == "default_deny":
             _check_default_deny(node, findings)
         elif key == "clients":
             clients = _clients(node, findings)
         elif key == "secrets":
-            rules = _rules(node, findings)
+            secrets = node
+        elif key == "windows":
+            windows = parse_windows(node, findings)
         else:
             d.unknown_key(key_node, "the file", _KEYS, findings)
+    # After the windows, wherever in the file those are.
+    ruled = [] if secrets is None else _rules(secrets, windows, findings)
+    check_distances(ruled, findings)
     findings.raise_if_any()
+    rules = [rule for rule, _ in ruled]
     if not clients:
         findings.warnings.append("no client is listed under clients: nobody may do anything")
     findings.warnings += _shared_proofs(clients)
     all_rules = (*rules, *BUILT_IN)
     findings.warnings += shadow_warnings(rules, all_rules)
+    findings.warnings += window_warnings(ruled)
     return Policy(
         clients=clients,
         rules=all_rules,
@@ -108,11 +118,15 @@ def _clients(node: Node, findings: d.Findings) -> dict[str, ClientRule]:
     return clients
 
 
-def _rules(node: Node, findings: d.Findings) -> list[SecretRule]:
+def _rules(node: Node, windows: dict[str, Window], findings: d.Findings) -> list[Ruled]:
     if d.is_nothing(node):
         return []
-    parsed = (parse_secret_rule(*entry, findings) for entry in d.entries(node, "secrets", findings))
-    return [rule for rule in parsed if rule is not None]
+    ruled: list[Ruled] = []
+    for pattern, key, value in d.entries(node, "secrets", findings):
+        rule = parse_secret_rule(pattern, key, value, windows, findings)
+        if rule is not None:
+            ruled.append((rule, key))
+    return ruled
 
 
 def _shared_proofs(clients: dict[str, ClientRule]) -> list[str]:

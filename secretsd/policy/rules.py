@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from secretsd.model import Capability, Rotation, SecretType, is_name
 from secretsd.policy.cron import Cron
 from secretsd.policy.names import NameSet
+from secretsd.policy.windows import Window
 from secretsd.rotators import RotatorRule
 
 CAPABILITIES: Final[tuple[Capability, ...]] = ("read", "write", "rotate", "delete", "audit", "admin")
@@ -90,6 +91,11 @@ class SecretRule:
     rotator: RotatorRule | None = None
     """What brings a new value to the other end; None: nothing does."""
     cron: Cron | None = None
+    window: Window | None = None
+    """What a rotation by schedule waits for."""
+    not_with: tuple[str, ...] = ()
+    """Names and globs of what isn't rotated within `gap_ms` of it."""
+    gap_ms: int = 0
 
 
 BUILT_IN: Final = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar, get_args
 
 from msgspec import UNSET, UnsetType
@@ -14,6 +14,7 @@ from secretsd.policy import document as d
 from secretsd.policy.names import NameSet, is_pattern
 from secretsd.policy.rules import BUILT_IN, SecretRule
 from secretsd.policy.timing import TIMING_KEYS, parse_timing
+from secretsd.policy.windows import Window
 from secretsd.rotators import Misconfigured, RotatorRule, configure
 
 TextT = TypeVar("TextT", bound=str)
@@ -25,8 +26,13 @@ _KEYS: Final = ("type", "rotation", *_PERIODS, *TIMING_KEYS, "jwks", "rotator")
 _MAX_DAYS: Final = 36_500
 
 
-def parse_secret_rule(pattern: str, key: ScalarNode, node: Node, findings: d.Findings) -> SecretRule | None:
-    """Return the rule that `node` gives for the names that `pattern` matches; mistakes go to `findings`."""
+def parse_secret_rule(
+    pattern: str, key: ScalarNode, node: Node, windows: Mapping[str, Window], findings: d.Findings
+) -> SecretRule | None:
+    """Return the rule that `node` gives for the names that `pattern` matches; mistakes go to `findings`.
+
+    `windows` are the file's, which the rule may name.
+    """
     if not is_pattern(pattern):
         findings.note(key, "secrets", f"no name matches {shown(pattern)}; allowed: a name, or one with * and ?")
         return None
@@ -46,7 +52,7 @@ def parse_secret_rule(pattern: str, key: ScalarNode, node: Node, findings: d.Fin
             where,
             "jwks: true publishes the public half of a signing key; the type must be jwt_signing_key",
         )
-    timing = parse_timing(members, where, findings)
+    timing = parse_timing(members, where, windows, findings)
     return SecretRule(
         pattern,
         rotator=_rotator(members.get("rotator"), f"{where}.rotator", kind, findings),
@@ -56,6 +62,9 @@ def parse_secret_rule(pattern: str, key: ScalarNode, node: Node, findings: d.Fin
         grace_ms=_period(members, "grace", where, findings, least_ms=0),
         jwks=jwks,
         cron=timing.cron,
+        window=timing.window,
+        not_with=timing.not_with,
+        gap_ms=timing.gap_ms,
     )
 
 
@@ -76,6 +85,13 @@ def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) ->
         if rule.cron is not None and rule.rotation is None:
             warnings.append(
                 f"{where}: rotation_schedule says when it expires; it rotates by itself with rotation: auto only"
+            )
+        idle = [
+            said for said, given in (("window", rule.window is not None), ("not_with", bool(rule.not_with))) if given
+        ]
+        if idle and (rule.rotation == "manual" or kind == "external"):
+            warnings.append(
+                f"{where}: {' and '.join(idle)} holds for rotations by schedule; these secrets rotate by hand only"
             )
         hidden = next((one for one in BUILT_IN if one.pattern == rule.pattern), None)
         if hidden is None or kind != hidden.type:

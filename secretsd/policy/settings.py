@@ -12,6 +12,7 @@ from secretsd.errors import Problem
 from secretsd.model import DAY_MS, CreateSecret, Rotation, SecretType, parse_duration
 from secretsd.policy.cron import Cron
 from secretsd.policy.rules import SecretRule
+from secretsd.policy.windows import Window
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ class SecretSettings:
     grace_ms: int | None
     jwks: bool
     cron: Cron | None = None
+    window: Window | None = None
 
 
 def requested_ms(what: str, period: str | UnsetType, days: int | UnsetType) -> int | UnsetType | None:
@@ -83,6 +85,7 @@ def decide(rule: SecretRule, request: CreateSecret, defaults: Security) -> Secre
         grace_ms=_or(_agree("grace_period", rule.grace_ms, asked_grace_ms), defaults.grace_ms),
         jwks=rule.jwks and kind == "jwt_signing_key",
         cron=rule.cron,
+        window=rule.window,
     )
 
 

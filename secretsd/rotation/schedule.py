@@ -5,11 +5,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from secretsd.model import NEVER_MS
+from secretsd.model import DAY_MS, NEVER_MS
+from secretsd.policy import Policy
 from secretsd.rotation.pending import in_way
+from secretsd.rotation.spacing import Slot, Spacing
 from secretsd.rotation.transitions import warnings
 from secretsd.vault.document import SecretRecord, VersionRecord
+
+HELD_MOST_MS: Final = 8 * DAY_MS
+"""How long a rotation waits for its window, or for others, before that is called an expiry: a weekly window has opened
+once by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +28,27 @@ class Due:
     expiring: int | None = None
     """The count of thresholds that will have been announced."""
     retire: tuple[VersionRecord, ...] = ()
+    slot: Slot | None = None
+    """Where the rotation was placed, if something besides its expiry had a say in it."""
 
     def __bool__(self) -> bool:
         return self.rotate or self.expired or self.expiring is not None or bool(self.retire)
 
 
-def due(record: SecretRecord, now_ms: int) -> Due:
-    """Return what the schedule owes `record` at `now_ms`. A rotation takes the place of an expiry."""
+def due(record: SecretRecord, now_ms: int, slot: Slot | None = None) -> Due:
+    """Return what the schedule owes `record` at `now_ms`. A rotation takes the place of an expiry.
+
+    `slot` is where the rotation was placed; one that is held there for HELD_MOST_MS past its expiry counts as expired.
+    """
     retire = tuple(
         version for version in record.in_grace if version.grace_until is not None and version.grace_until <= now_ms
     )
     if record.expires_at <= now_ms:
         if record.rotation == "auto" and in_way(record) is None:
-            return Due(rotate=True, retire=retire)
+            if slot is None or slot.at <= now_ms:
+                return Due(rotate=True, retire=retire, slot=slot)
+            late = record.expires_at + HELD_MOST_MS <= now_ms
+            return Due(expired=late and record.status != "expired", retire=retire, slot=slot)
         if not _expires(record):
             return Due(retire=retire)
         return Due(expired=record.status != "expired", retire=retire)
@@ -41,11 +56,14 @@ def due(record: SecretRecord, now_ms: int) -> Due:
     return Due(expiring=announced if announced > record.announced else None, retire=retire)
 
 
-def next_instant(record: SecretRecord) -> int:
+def next_instant(record: SecretRecord, slot: Slot | None = None) -> int:
     """Return the next instant at which `due` can say something new, NEVER_MS for none."""
     instants = [version.grace_until for version in record.in_grace if version.grace_until is not None]
-    rotates = record.rotation == "auto" and in_way(record) is None
-    if rotates or (record.status != "expired" and _expires(record)):
+    if record.rotation == "auto" and in_way(record) is None:
+        instants.append(record.expires_at if slot is None else slot.at)
+        if slot is not None and record.status != "expired":
+            instants.append(record.expires_at + HELD_MOST_MS)
+    elif record.status != "expired" and _expires(record):
         instants.append(record.expires_at)
         instants.extend(warnings(record)[record.announced :])
     return min(instants, default=NEVER_MS)
@@ -58,40 +76,134 @@ def _expires(record: SecretRecord) -> bool:
 
 
 class Agenda:
-    """The next instant of every record. An entry whose record was replaced since is dropped when it comes up."""
+    """The next instant of every record. An entry whose record was replaced since is dropped when it comes up.
 
-    def __init__(self, records: Mapping[str, SecretRecord]) -> None:
+    A rotation that is due is placed once: where it may happen at once it has no slot, else it is held until its own.
+    """
+
+    def __init__(self, records: Mapping[str, SecretRecord], policy: Policy | None = None) -> None:
+        """`policy` says what waits for a window and what keeps a distance; without one nothing does."""
         self._records: dict[str, SecretRecord] = {}
         self._queue: list[tuple[int, str]] = []
+        self._instants: dict[str, int] = {}
+        """What counts of the queue."""
+        self._held: dict[str, Slot] = {}
+        self._spacing = Spacing(policy)
+        self._misplaced = True
+        """Whether something else happened than what was planned, so that all that is held is placed anew."""
         self.update(records, records)
+
+    def follow(self, policy: Policy) -> None:
+        """Place all anew, under a policy that came into force."""
+        self._spacing = Spacing(policy)
+        self._place_anew()
 
     def update(self, names: Iterable[str], records: Mapping[str, SecretRecord]) -> None:
         """Follow the vault to its next document, in which `names` changed."""
         for name in names:
-            record = records.get(name)
+            before, record = self._records.get(name), records.get(name)
+            slot = self._held.pop(name, None)
             if record is None:
                 self._records.pop(name, None)
-                continue
-            self._records[name] = record
-            instant = next_instant(record)
-            if instant < NEVER_MS:
-                heapq.heappush(self._queue, (instant, name))
+                self._instants.pop(name, None)
+            else:
+                self._records[name] = record
+            if record is not None and slot is not None and before is not None and _waits_on(before, record):
+                self._held[name] = slot
+            elif self._spacing.apart(name) and not (record and slot and slot.at == record.current.created_at):
+                self._misplaced = True
+            if record is not None:
+                self._note(name, record)
+        if self._misplaced and self._held:
+            self._place_anew()
 
     def next_instant(self) -> int:
         """Return when to look again, NEVER_MS for not at all."""
         while self._queue:
             instant, name = self._queue[0]
-            record = self._records.get(name)
-            if record is not None and next_instant(record) == instant:
+            if self._instants.get(name) == instant:
                 return instant
             heapq.heappop(self._queue)
         return NEVER_MS
 
     def due(self, now_ms: int) -> Iterator[tuple[str, SecretRecord, Due]]:
         """Yield the records that something is due for, earliest first, each once; they stay until they change."""
-        names = dict.fromkeys(name for _, name in sorted(entry for entry in self._queue if entry[0] <= now_ms))
+        names = self._up(now_ms)
+        self._place(names, now_ms)
         for name in names:
             record = self._records.get(name)
-            decision = None if record is None else due(record, now_ms)
+            decision = None if record is None else due(record, now_ms, self._held.get(name))
             if record is not None and decision:
                 yield name, record, decision
+
+    def held(self) -> Mapping[str, Slot]:
+        """Return the rotations that are due and wait, each with where it was placed."""
+        return self._held
+
+    def _up(self, now_ms: int) -> dict[str, None]:
+        """Return the names whose instant has come, in order."""
+        come: list[tuple[int, str]] = []
+        while self._queue and self._queue[0][0] <= now_ms:
+            entry = heapq.heappop(self._queue)
+            if self._instants.get(entry[1]) == entry[0]:
+                come.append(entry)
+        for entry in come:
+            heapq.heappush(self._queue, entry)
+        return dict.fromkeys(name for _, name in come)
+
+    def _place(self, names: dict[str, None], now_ms: int) -> None:
+        """Give each due rotation that something may hold its slot; what is held goes to the queue again."""
+        waiting = [name for name in names if self._rotates(name, now_ms) and not self._spacing.free_to_rotate(name)]
+        if any(name in self._held and self._held[name].at < now_ms for name in waiting):
+            # Its instant was missed: the window may have closed meanwhile, another may be too near.
+            self._place_anew()
+        if self._misplaced:
+            held = (name for name in self._held if not self._spacing.free_to_rotate(name))
+            waiting = [*dict.fromkeys((*waiting, *held))]
+            self._held.clear()
+            self._spacing.forget()
+            for name, record in self._records.items():
+                if self._spacing.apart(name):
+                    self._keep_clear(name, record, now_ms)
+            self._misplaced = False
+        new = [(self._records[name].expires_at, name) for name in waiting if name not in self._held]
+        for expires_at, name in sorted(new):
+            slot = self._held[name] = self._spacing.place(name, expires_at, now_ms)
+            if slot.at > now_ms:
+                self._note(name, self._records[name])
+            names[name] = None
+
+    def _keep_clear(self, name: str, record: SecretRecord, now_ms: int) -> None:
+        """Keep others off a rotation that was, or is under way; one that is known to fail holds nobody up."""
+        pending = in_way(record)
+        if pending is not None and not pending.reported:
+            self._spacing.stand(name, now_ms)
+        elif 0 <= now_ms - record.current.created_at < self._spacing.widest_ms:
+            self._spacing.stand(name, record.current.created_at)
+
+    def _rotates(self, name: str, now_ms: int) -> bool:
+        record = self._records.get(name)
+        return (
+            record is not None and record.rotation == "auto" and record.expires_at <= now_ms and in_way(record) is None
+        )
+
+    def _place_anew(self) -> None:
+        self._misplaced = True
+        for name in self._held:
+            self._note(name, self._records[name], due_ms=self._records[name].expires_at)
+
+    def _note(self, name: str, record: SecretRecord, due_ms: int | None = None) -> None:
+        instant = next_instant(record, self._held.get(name)) if due_ms is None else due_ms
+        if instant < NEVER_MS and self._instants.get(name) != instant:
+            heapq.heappush(self._queue, (instant, name))
+        self._instants[name] = instant
+
+
+def _waits_on(before: SecretRecord, record: SecretRecord) -> bool:
+    """Tell whether a held rotation of `before` is that of `record` too: only graces ended, or it was called expired."""
+    return (
+        before.current.version == record.current.version
+        and before.expires_at == record.expires_at
+        and record.rotation == "auto"
+        and in_way(record) is None
+    )

@@ -18,10 +18,14 @@ def instant_after(start_ms: int, period_ms: int | None) -> int:
 
 
 def expiry(start_ms: int, settings: SecretSettings) -> int:
-    """Return when a version made at `start_ms` expires: the next instant of its cron expression, else its period on."""
-    if settings.cron is not None:
-        return settings.cron.after(start_ms)
-    return instant_after(start_ms, settings.rotation_ms)
+    """Return when a version made at `start_ms` expires: the next instant of its cron expression, else its period on.
+
+    Where it rotates by itself in a window only, that is when the window is open next.
+    """
+    due = instant_after(start_ms, settings.rotation_ms) if settings.cron is None else settings.cron.after(start_ms)
+    if settings.window is None or settings.rotation != "auto" or due == NEVER_MS:
+        return due
+    return settings.window.next_open(due)
 
 
 def created(first: VersionRecord, settings: SecretSettings, wishes: Wishes, generation: int) -> SecretRecord:

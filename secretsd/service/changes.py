@@ -131,7 +131,9 @@ class Changes:
             events.append(announcer.changed("rotated", name, record, Cause(SCHEDULE, "expired")))
         elif due.expired:
             record = replace(record, status="expired", generation=generation)
-            events.append(announcer.changed("expired", name, record, Cause(SCHEDULE, "expires_at has passed")))
+            held = "its rotation still waits for its window, or for a distance to others"
+            reason = "expires_at has passed" if due.slot is None else held
+            events.append(announcer.changed("expired", name, record, Cause(SCHEDULE, reason)))
         elif due.expiring is not None:
             record = replace(record, status="expiring", announced=due.expiring, generation=generation)
             events.append(announcer.changed("expiring", name, record, Cause(SCHEDULE, "expires_at is near")))

@@ -27,7 +27,8 @@ class Scheduler:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._agenda = Agenda(core.document.secrets)
+        self._policy = core.policy
+        self._agenda = Agenda(core.document.secrets, core.policy)
         self._wake = asyncio.Event()
         self._pause_ms = 0
         self._not_before = 0
@@ -51,6 +52,9 @@ class Scheduler:
 
     def committed(self, done: Done) -> None:
         """Follow the vault to its next document."""
+        if self._core.policy is not self._policy:
+            self._policy = self._core.policy
+            self._agenda.follow(self._policy)
         # After a rotation of keys no record of before may be carried on: its ciphertext is under the old ones.
         self._agenda.update([*done.document.secrets] if done.resealed else done.names, done.document.secrets)
         self._wake.set()
@@ -72,6 +76,8 @@ class Scheduler:
             return await in_slices(due, lambda part: changes.scheduled(document, generation, part, now_ms))
 
         done = await core.committer.commit(build, by_hand=False)
+        if not done.names:
+            return False
         log.info("schedule: %d secrets changed in generation %d", len(done.names), done.document.generation)
         return True
 

@@ -72,6 +72,7 @@ def settled(kind: SecretType, wished: Wishes, rule: SecretRule, defaults: Securi
         grace_ms=_first(rule.grace_ms, wished.grace_ms, defaults.grace_ms),
         jwks=rule.jwks and kind == "jwt_signing_key",
         cron=rule.cron,
+        window=rule.window,
     )
 
 

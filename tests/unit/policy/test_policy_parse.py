@@ -308,6 +308,9 @@ def test_a_handed_over_policy_is_read_and_called_by_the_files_name(tmp_path: Pat
 
 def test_the_documentations_example_and_built_in_rules_are_true() -> None:
     page = (Path(__file__).parents[3] / "docs/policy.md").read_text(encoding="utf-8")
-    example, built_in = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    example, built_in, *more = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert parse(example.encode()).warnings == ()
     assert parse(f"secrets:\n{textwrap.indent(built_in, '  ')}".encode()).rules == BUILT_IN * 2
+    for other in more:
+        said = parse(f"clients: {{a: {{}}}}\n{other}".encode()).warnings
+        assert not [one for one in said if one.startswith("secrets.")]

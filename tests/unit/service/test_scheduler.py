@@ -12,8 +12,10 @@ from secretsd.clock import SETTLING_MS
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem, SealError
 from secretsd.model import NEVER_MS, CreateSecret, Metadata, RotateRequest
+from secretsd.rotation.outlook import outlook
 from secretsd.rotation.transitions import created
 from secretsd.service import Selector
+from secretsd.service.changes import Changes
 from secretsd.service.commits import Draft
 from secretsd.service.scheduler import LOOK_MS, Scheduler
 from secretsd.vault.document import Document, OwedLine, Wishes
@@ -168,6 +170,60 @@ async def test_a_secret_with_a_schedule_rotates_by_the_calendar(tmp_path: Path) 
     assert all(time[8:] == "01T03:00:00.000Z" for time in rotated)
     assert len({time[:7] for time in rotated}) == len(rotated) in {2, 3}
     assert bench.document.secrets["report"].rotation_ms is None
+    await bench.close()
+
+
+SPACED = (
+    POLICY
+    + """
+  "db_*": {type: generic, rotation: auto, rotation_period: 20d, grace_period: 1d, window: night, not_with: ["db_*"]}
+  report: {type: generic, rotation: auto, rotation_schedule: "0 3 1 * *", time_zone: Europe/Berlin, not_with: ["db_*"]}
+windows:
+  night: {days: [fri, sat], from: "23:00", to: "01:30", time_zone: Europe/Berlin}
+"""
+)
+
+
+async def test_the_outlook_is_what_the_schedule_then_does(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, policy=SPACED)
+    for name in ("db_a", "db_b", "db_c", "report", "auto_key"):
+        await create(bench, name, rotation="auto")
+        bench.clock.advance(HOUR_MS)
+    await create(bench, "manual", rotation_period="40d", grace_period="10d")
+    end = bench.clock.now_ms() + 90 * DAY_MS
+    foreseen, complete = outlook(
+        bench.document.secrets,
+        bench.policy,
+        Changes(bench.vault, bench.policy, bench.config).settings,
+        now_ms=bench.clock.now_ms(),
+        until_ms=end,
+        most=1000,
+    )
+    await live(bench, 90)
+    kinds = {"rotated": "rotate", "expired": "expire", "expiring": "warn", "retired": "grace ends"}
+    done = [
+        (parse_time(event.time), event.subject, kinds[event.type.removeprefix("secret.")])
+        for event in bench.events("secret.")
+        if event.type != "secret.created"
+    ]
+    assert complete
+    assert sorted((one.at, one.name, one.what) for one in foreseen) == sorted(done)
+    assert {one.slot.moved_by for one in foreseen if one.slot} >= {"db_a", "db_b"}
+    await bench.close()
+
+
+async def test_a_window_that_was_slept_through_is_waited_for(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, policy=SPACED)
+    await create(bench, "db_a", rotation="auto")
+    missed = bench.document.secrets["db_a"].expires_at
+    bench.clock.advance_to(missed + 5 * HOUR_MS)
+    scheduler = bench.scheduler
+    assert not await scheduler.tick()
+    assert bench.document.secrets["db_a"].status == "active"
+    assert missed + 5 * HOUR_MS < scheduler.next_instant < missed + 8 * DAY_MS
+    assert scheduler._sleep_ms() == LOOK_MS
+    await rotate(bench, "db_a")  # by hand at once
+    assert bench.document.secrets["db_a"].current.version == 2
     await bench.close()
 
 
