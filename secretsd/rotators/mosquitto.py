@@ -85,6 +85,11 @@ class Mosquitto(Rotator[MosquittoConfig]):
         """Return when the plugin can take it: it is written in C, and text ends at a NUL there."""
         self.config.login(value)
 
+    def displaces(self, kept: Sensitive, new: Sensitive) -> bool:
+        """Tell whether the account of `kept` gets the password in `new`: of two, each keeps its own until its turn."""
+        clients = self.config.clients
+        return clients is not None and login_of(kept, clients).username == login_of(new, clients).username
+
     async def set(self, order: Order) -> None:
         """Give the account the new password, unless it has it: each change ends the account's connections."""
         new = self.config.login(order.new)

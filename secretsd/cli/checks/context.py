@@ -224,6 +224,8 @@ class Context:
     @Once
     def login(self) -> BusError | None:
         """Return why the broker doesn't take the daemon's credentials; None when it does."""
+        if self.config.bus.password_secret is not None:
+            raise Skip(f"the password is the secret {self.config.bus.password_secret}, which only the daemon uses")
         for path in (self.bus.password_file, self.bus.key_file):
             if path is not None and path.exists() and not os.access(path, os.R_OK):
                 raise Skip(f"this user may not read {path}: run it as root or as the daemon's user")

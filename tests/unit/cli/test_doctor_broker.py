@@ -266,3 +266,15 @@ def test_the_daemons_own_checkpoint_is_verified(place: Installation, open_broker
 def test_who_else_speaks_as_a_daemon_is_judged(topic: str, payload: bytes, status: str) -> None:
     message = Message(topic, payload, retain=True, duplicate=False)
     assert judge_others([message], TOPICS, NODE, RING).status == status
+
+
+def test_a_password_in_the_vault_is_not_judged_by_the_file_that_was_there_before_it(
+    place: Installation, guarded: Broker, tmp_path: Path
+) -> None:
+    """The file may be long out of date; whether the daemon is connected its /healthz says."""
+    stale = tmp_path / "stale.password"
+    stale.write_text("rotated long ago")
+    join(place, guarded, password_file=str(stale), password_secret="mqtt_password")
+    found = {check: place.look(check).status for check in ("broker", "broker-login", "broker-tls", "queue", "latency")}
+    assert found["broker"] == found["broker-tls"] == "ok"
+    assert set(found.values()) == {"ok", "skipped"}, found

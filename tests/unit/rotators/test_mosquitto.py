@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -183,5 +185,26 @@ async def test_over_tls_a_broker_of_another_authority_is_refused(tmp_path_factor
         rotation = Harness(end, {**end.members, "ca_file": str(files["cafile"])})
         await rotation.set()
         await rotation.test()
+    finally:
+        broker.close()
+
+
+async def test_a_broker_that_is_killed_at_any_moment_of_a_set_takes_it_when_it_is_back() -> None:
+    """The plugin writes its file before it answers; what was not answered is done again."""
+    broker = DynsecBroker(ACCOUNTS)
+    broker.start()
+    try:
+        end = account_of(broker)
+        for pause in (0.0, 0.003, 0.006, 0.012, 0.025, 0.05):
+            rotation = Harness(end)
+            step = asyncio.ensure_future(rotation.set())
+            await asyncio.sleep(pause)
+            broker.kill()
+            with contextlib.suppress(Retryable):
+                await step
+            broker.start()
+            await rotation.set()
+            await rotation.test()
+            end.old = rotation.order.new
     finally:
         broker.close()
