@@ -33,6 +33,7 @@ MAX_DURATION_MS: Final = 36_500 * DAY_MS
 
 SecretType = Literal["jwt_signing_key", "password", "api_key", "encryption_key", "generic", "external"]
 Rotation = Literal["auto", "manual"]
+Grace = Literal["period", "until-converged"]
 Status = Literal["active", "expiring", "expired"]
 Encoding = Literal["utf-8", "base64"]
 Capability = Literal["read", "write", "rotate", "delete", "audit", "admin"]
@@ -296,7 +297,7 @@ class Consumer(Frozen, frozen=True, kw_only=True):
     """Where one client, or one of the processes that share it, stands with a secret (docs/consumers.md).
 
     `version` and `kid` are what it is taken to use, null where it never read the secret. `seen_at` is when it last
-    asked for anything, `live` whether that is recent.
+    asked for anything, `live` whether that is recent, `counts` whether the policy takes it for a consumer.
     """
 
     client: str
@@ -309,6 +310,7 @@ class Consumer(Frozen, frozen=True, kw_only=True):
     acknowledged_at: str | None
     seen_at: str | None
     live: bool
+    counts: bool
 
 
 class Consumers(Frozen, frozen=True, kw_only=True):
@@ -323,5 +325,6 @@ class Consumers(Frozen, frozen=True, kw_only=True):
     kid: str
     current_since: str
     previous: Previous | None
+    grace: Grace
     complete: bool
     consumers: list[Consumer]

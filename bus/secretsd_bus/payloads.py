@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 MAX_INTEGER: Final = 2**53 - 1
+MAX_LAGGARDS: Final = 16
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="A secret's or client's name")]
 Kid = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{16,64}$", description="A version's id, random")]
@@ -69,6 +70,14 @@ class SecretRetired(SecretChanged, frozen=True, kw_only=True):
 
     retired_version: Count
     retired_kid: Kid
+    laggards: Annotated[
+        Annotated[dict[str, Time], Meta(max_length=MAX_LAGGARDS)] | None,
+        Meta(
+            description="Who is known to use that version still (`client` or `client/instance`), and when it was last "
+            "seen; null where that isn't known",
+        ),
+    ] = None
+    laggard_count: Annotated[Count | None, Meta(description="How many there are; not all of them are named")] = None
 
 
 class RotationFailed(SecretChanged, frozen=True, kw_only=True):

@@ -45,7 +45,10 @@ def consumers(settings: Settings, name: str) -> None:
 def _headline(found: Consumers) -> str:
     said = f"{found.name}: version {found.version} since {when(found.current_since)}"
     if found.previous is not None:
-        said += f"; version {found.previous.version} readable until {when(found.previous.grace_until)}"
+        until = (
+            "readable until all have moved on, at the latest" if found.grace == "until-converged" else "readable until"
+        )
+        said += f"; version {found.previous.version} {until} {when(found.previous.grace_until)}"
     if not found.complete:
         said += "\nThe audit log doesn't reach back far enough: others may have read earlier versions."
     return said
@@ -54,6 +57,10 @@ def _headline(found: Consumers) -> str:
 def _row(one: Consumer) -> list[Cell]:
     words, style = _WORDS[one.state]
     seen = "never" if one.seen_at is None else distance(one.seen_at)
+    if not one.live and one.seen_at is not None:
+        seen += " (taken to be gone)"
+    elif not one.counts:
+        seen += " (no consumer)"
     acknowledged = one.acknowledged_at
     return [
         one.client if one.instance is None else f"{one.client}/{one.instance}",
@@ -61,5 +68,5 @@ def _row(one: Consumer) -> list[Cell]:
         Text(words, style=style),
         "" if one.read_at is None else distance(one.read_at),
         "" if acknowledged is None else f"v{one.acknowledged_version} {distance(acknowledged)}",
-        seen if one.live or one.seen_at is None else f"{seen} (taken to be gone)",
+        seen,
     ]

@@ -84,6 +84,10 @@ def _details(event: Event) -> list[str]:
         value: Any = data.get(member)
         if (isinstance(value, str) and value) or (_is_number(value) and event.type in UNCHAINED):
             said.append(form.format(value))
+    if data.get("superseded") is True:
+        said.append("superseded")
+    if isinstance(laggards := data.get("laggards"), dict) and laggards:
+        said.append(f"left behind: {', '.join(laggards)}")
     if data.get("urgent") is True:
         said.append("URGENT")
     return said

@@ -156,12 +156,13 @@ def _client(client: NewClient, tokens: dict[str, str]) -> str:
         proof = f"socket: {_quoted(client.socket)}"
     allow = f"[{', '.join(_quoted(pattern) for pattern in client.allow)}]"
     hint = "" if client.allow else "   # name what it may read"
+    looks = "    consumer: false   # it looks at values and uses none\n" if "admin" in client.can else ""
     return f"""\
   {client.name}:
     allow: {allow}{hint}
     deny: []
     can: [{", ".join(client.can)}]
-    auth:
+{looks}    auth:
       - {{{proof}}}
 """
 

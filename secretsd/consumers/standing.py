@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,39 +26,45 @@ class Standing:
     sighting: Sighting
     seen_at: str | None
     live: bool
+    counts: bool
+    """Whether the policy takes it for a consumer."""
 
     @property
     def behind(self) -> bool:
         """Whether it is there and uses another version than the current one."""
-        return self.live and self.state in {"previous", "outdated"}
+        return self.live and self.counts and self.state in {"previous", "outdated"}
 
 
 def standings(
-    record: SecretRecord,
-    name: str,
-    sightings: Sightings,
-    clients: Iterable[str],
-    may_read: Callable[[str], bool],
-    now_ms: int,
+    record: SecretRecord, name: str, sightings: Sightings, readers: Mapping[str, bool], now_ms: int
 ) -> list[Standing]:
-    """Return where each of `clients` stands that may read the secret `name`, by name; those too that never did.
+    """Return where each of `readers` stands with the secret `name`, by name; those too that never read it.
 
-    A client whose processes say which they are stands there once for each.
+    `readers` are the clients that may, each with whether it counts as a consumer. One whose processes say which they
+    are stands there once for each.
     """
     found = sightings.of(name)
-    known = {key for key in found if may_read(client_of(key))}
-    never = {client for client in clients if may_read(client)} - {client_of(key) for key in known}
+    known = {key for key in found if client_of(key) in readers}
+    never = readers.keys() - {client_of(key) for key in known}
     readable = {version.kid for version in record.versions}
     horizon = rfc3339(max(0, now_ms - LIVE_MS))
     return [
-        _standing(key, found.get(key, Sighting()), sightings.seen, record.current.kid, readable, horizon)
+        _standing(
+            key,
+            found.get(key, Sighting()),
+            sightings.seen.get(key),
+            record.current.kid,
+            readable,
+            horizon,
+            counts=readers[client_of(key)],
+        )
         for key in sorted(known | never)
     ]
 
 
 def holders(version: VersionRecord, found: Iterable[Standing]) -> list[Standing]:
-    """Return the live consumers that use `version`."""
-    return [one for one in found if one.live and one.using is not None and one.using.kid == version.kid]
+    """Return the live consumers that use `version`; who doesn't count as a consumer is none."""
+    return [one for one in found if one.live and one.counts and one.using is not None and one.using.kid == version.kid]
 
 
 def covered(record: SecretRecord, sightings: Sightings) -> bool:
@@ -68,10 +74,16 @@ def covered(record: SecretRecord, sightings: Sightings) -> bool:
 
 
 def _standing(
-    key: str, sighting: Sighting, seen: Mapping[str, str], current: str, readable: set[str], horizon: str
+    key: str,
+    sighting: Sighting,
+    seen_at: str | None,
+    current: str,
+    readable: set[str],
+    horizon: str,
+    *,
+    counts: bool,
 ) -> Standing:
     using = _using(sighting, current, readable)
-    seen_at = seen.get(key)
     live = seen_at is not None and seen_at >= horizon
     state: ConsumerState
     if using is None:
@@ -80,7 +92,7 @@ def _standing(
         state = "current" if sighting.acknowledged is None or sighting.acknowledged.kid != current else "in-use"
     else:
         state = "previous" if using.kid in readable else "outdated"
-    return Standing(key, state, using, sighting, seen_at, live)
+    return Standing(key, state, using, sighting, seen_at, live, counts)
 
 
 def _using(sighting: Sighting, current: str, readable: set[str]) -> Mark | None:

@@ -92,6 +92,7 @@ class Daemon:
         )
         self._service = Service(self._core)
         self._scheduler = Scheduler(self._core)
+        self._core.follower.on_news = self._scheduler.seen
         self._publisher: Publisher | None = None
         if config.bus.enabled:
             self._publisher = Publisher(

@@ -14,7 +14,7 @@ from secretsd.policy.rules import (
     TokenProof,
     UidProof,
 )
-from secretsd.policy.settings import SecretSettings, decide, requested_ms
+from secretsd.policy.settings import SecretSettings, decide, ending, endless, requested_ms
 
 __all__ = [
     "CertificateMark",
@@ -30,6 +30,8 @@ __all__ = [
     "UidProof",
     "check_exposure",
     "decide",
+    "ending",
+    "endless",
     "load",
     "parse",
     "requested_ms",

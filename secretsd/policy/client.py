@@ -31,7 +31,7 @@ from secretsd.policy.rules import (
 MAX_UID: Final = 2**32 - 2
 """The largest uid there is; one more stands for none."""
 
-_KEYS: Final = ("allow", "deny", "can", "auth")
+_KEYS: Final = ("allow", "deny", "can", "auth", "consumer")
 _WITHOUT_END: Final = ("uid", "socket")
 _PROOF_KEYS: Final = ("token_sha256", *_WITHOUT_END, *CERTIFICATE_KEYS, "not_after")
 _PROOFS: Final = "{token_sha256, not_after?}, {uid}, {socket} or {cert_sha256 | cert_subject | cert_san, not_after?}"
@@ -59,6 +59,7 @@ def parse_client(name: str, key: ScalarNode, node: Node, findings: d.Findings) -
     deny: list[str] = []
     can: frozenset[Capability] | None = None
     auth: list[Proof] = []
+    consumer = True
     for member, member_key, value in d.entries(node, where, findings):
         if member == "allow":
             allow = _patterns(value, f"{where}.allow", findings)
@@ -68,16 +69,29 @@ def parse_client(name: str, key: ScalarNode, node: Node, findings: d.Findings) -
             can = _capabilities(value, f"{where}.can", findings)
         elif member == "auth":
             auth = _proofs(value, f"{where}.auth", findings)
+        elif member == "consumer":
+            consumer = _consumer(value, f"{where}.consumer", findings)
         else:
             d.unknown_key(member_key, where, _KEYS, findings)
     if can is None:
         can = _default_capabilities(where, allow, findings)
+    _warn_of_no_proof(where, auth, findings)
+    return ClientRule(allow=NameSet(allow), deny=NameSet(deny), can=can, auth=tuple(auth), consumer=consumer)
+
+
+def _consumer(node: Node, where: str, findings: d.Findings) -> bool:
+    meaning = d.boolean_of(node)
+    if meaning is None:
+        findings.misfit(node, where, "true or false")
+    return meaning is not False
+
+
+def _warn_of_no_proof(where: str, auth: list[Proof], findings: d.Findings) -> None:
     if not auth:
         findings.warnings.append(
             f"{where} has no auth: the header alone names it, so every process on this machine can be it; "
             "give it a token_sha256, a uid, a socket or a certificate"
         )
-    return ClientRule(allow=NameSet(allow), deny=NameSet(deny), can=can, auth=tuple(auth))
 
 
 def _default_capabilities(where: str, allow: list[str], findings: d.Findings) -> frozenset[Capability]:

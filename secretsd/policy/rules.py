@@ -73,13 +73,16 @@ class ClientRule:
     deny: NameSet
     can: frozenset[Capability]
     auth: tuple[Proof, ...] = ()
+    consumer: bool = True
+    """Whether what it reads counts as used by it: an operator looks at values, and uses none."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretRule:
     """What a name says of a secret. None (UNSET for the periods, where None is "never") leaves it open.
 
-    `cron` stands in place of a period: a rule has one of the two at most.
+    `cron` stands in place of a period: a rule has one of the two at most. With `converges` a grace ends when all
+    consumers have moved on, at the latest when its period is over.
     """
 
     pattern: str
@@ -89,6 +92,7 @@ class SecretRule:
     grace_ms: int | UnsetType | None = UNSET
     jwks: bool = False
     rotator: RotatorRule | None = None
+    converges: bool = False
     """What brings a new value to the other end; None: nothing does."""
     cron: Cron | None = None
     window: Window | None = None

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from secretsd.config.reader import shown
-from secretsd.model import DAY_MS, Rotation, SecretType, parse_duration
+from secretsd.model import DAY_MS, Grace, Rotation, SecretType, parse_duration
 from secretsd.policy import document as d
 from secretsd.policy.names import NameSet, is_pattern
 from secretsd.policy.rules import BUILT_IN, SecretRule
@@ -21,8 +21,9 @@ TextT = TypeVar("TextT", bound=str)
 
 _TYPES: Final[tuple[SecretType, ...]] = get_args(SecretType)
 _ROTATIONS: Final[tuple[Rotation, ...]] = get_args(Rotation)
+_GRACES: Final[tuple[Grace, ...]] = get_args(Grace)
 _PERIODS: Final = ("rotation_period", "rotation_days", "grace_period", "grace_days")
-_KEYS: Final = ("type", "rotation", *_PERIODS, *TIMING_KEYS, "jwks", "rotator")
+_KEYS: Final = ("type", "rotation", *_PERIODS, "grace", *TIMING_KEYS, "jwks", "rotator")
 _MAX_DAYS: Final = 36_500
 
 
@@ -53,13 +54,23 @@ def parse_secret_rule(
             "jwks: true publishes the public half of a signing key; the type must be jwt_signing_key",
         )
     timing = parse_timing(members, where, windows, findings)
+    converges = _one_of(members.get("grace"), f"{where}.grace", _GRACES, findings) == "until-converged"
+    grace_ms = _period(members, "grace", where, findings, least_ms=0)
+    if converges and (grace_ms is None or grace_ms == 0):
+        findings.note(
+            members["grace"],
+            f"{where}.grace",
+            'until-converged needs an end: grace_period is the deadline, at least "1s" and not never; without one it '
+            "is the default grace",
+        )
     return SecretRule(
         pattern,
         rotator=_rotator(members.get("rotator"), f"{where}.rotator", kind, findings),
         type=kind,
         rotation=rotation,
         rotation_ms=_period(members, "rotation", where, findings, least_ms=1000),
-        grace_ms=_period(members, "grace", where, findings, least_ms=0),
+        grace_ms=grace_ms,
+        converges=converges,
         jwks=jwks,
         cron=timing.cron,
         window=timing.window,
@@ -104,7 +115,7 @@ def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) ->
                     "rotation_period: never",
                     hidden.rotation_ms is None and rule.rotation_ms is UNSET and rule.cron is None,
                 ),
-                ("grace_period: never", hidden.grace_ms is None and rule.grace_ms is UNSET),
+                ("grace_period: never", hidden.grace_ms is None and rule.grace_ms is UNSET and not rule.converges),
                 ("jwks: true", hidden.jwks and not rule.jwks),
             )
             if gone

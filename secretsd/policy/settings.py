@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec import UNSET, UnsetType
 
@@ -15,6 +15,9 @@ from secretsd.policy.rules import SecretRule
 from secretsd.policy.windows import Window
 
 T = TypeVar("T")
+
+DEADLINE_MS: Final = 7 * DAY_MS
+"""When a grace until all have moved on ends at the latest, where the default grace is "never"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class SecretSettings:
     jwks: bool
     cron: Cron | None = None
     window: Window | None = None
+    converges: bool = False
 
 
 def requested_ms(what: str, period: str | UnsetType, days: int | UnsetType) -> int | UnsetType | None:
@@ -55,6 +59,8 @@ def decide(rule: SecretRule, request: CreateSecret, defaults: Security) -> Secre
     """
     asked_rotation_ms = requested_ms("rotation", request.rotation_period, request.rotation_days)
     asked_grace_ms = requested_ms("grace", request.grace_period, request.grace_days)
+    if rule.converges and asked_grace_ms is None:
+        raise endless()
     if asked_rotation_ms == 0:
         raise Problem("invalid-request", 'rotation_period: at least "1s"; "never" if the secret never expires.')
     kind: SecretType | UnsetType = _agree("type", rule.type or UNSET, request.type)
@@ -82,10 +88,25 @@ def decide(rule: SecretRule, request: CreateSecret, defaults: Security) -> Secre
         rotation_ms=None
         if rule.cron
         else _or(_agree("rotation_period", rule.rotation_ms, asked_rotation_ms), defaults.rotation_ms),
-        grace_ms=_or(_agree("grace_period", rule.grace_ms, asked_grace_ms), defaults.grace_ms),
+        grace_ms=ending(rule, _or(_agree("grace_period", rule.grace_ms, asked_grace_ms), defaults.grace_ms)),
         jwks=rule.jwks and kind == "jwt_signing_key",
         cron=rule.cron,
         window=rule.window,
+        converges=rule.converges,
+    )
+
+
+def ending(rule: SecretRule, grace_ms: int | None) -> int | None:
+    """Return the grace that holds under `rule`: one until all have moved on always has an end."""
+    return DEADLINE_MS if rule.converges and grace_ms is None else grace_ms
+
+
+def endless() -> Problem:
+    """Return the problem of a request for a grace without end where the rule says `until-converged`."""
+    return Problem(
+        "invalid-request",
+        "grace_period: the policy ends this grace when all consumers have moved on, and never would be no deadline; "
+        "give a duration, or leave it out.",
     )
 
 

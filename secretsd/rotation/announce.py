@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 from secretsd_bus import rfc3339
-from secretsd_bus.payloads import Previous, RotationFailed, SecretChanged, SecretRetired
+from secretsd_bus.payloads import MAX_LAGGARDS, Previous, RotationFailed, SecretChanged, SecretRetired
 
 from secretsd.model import MAX_REASON, MAX_SAFE_INTEGER, Metadata, PendingRotation
 from secretsd.vault.document import OwedLine, Pending, SecretRecord, Tombstone, VersionRecord
@@ -17,6 +18,10 @@ SCHEDULE = "secretsd"
 """The client that the schedule's own changes are ascribed to."""
 
 Verb = Literal["created", "updated", "rotated", "rotation_started", "expiring", "expired", "retired", "deleted"]
+
+
+Laggards = Callable[[str, VersionRecord], Mapping[str, str] | None]
+"""Tells who uses a version of a name still, each with when it was last seen; None where that isn't known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Announcer:
 
     epoch: str
     spread_ms: int
+    laggards: Laggards = lambda _name, _version: None
 
     def changed(self, verb: Verb, name: str, record: SecretRecord, cause: Cause) -> OwedLine:
         """Return the event for a secret as it stands after the commit."""
@@ -41,8 +47,13 @@ class Announcer:
 
     def retired(self, name: str, record: SecretRecord, ended: VersionRecord, cause: Cause) -> OwedLine:
         """Return the event for a version whose grace is over; `version` and `kid` are the secret's current ones."""
+        laggards = self.laggards(name, ended)
         retired = SecretRetired(
-            **self._members(name, record, cause), retired_version=ended.version, retired_kid=ended.kid
+            **self._members(name, record, cause),
+            retired_version=ended.version,
+            retired_kid=ended.kid,
+            laggards=None if laggards is None else dict(sorted(laggards.items())[:MAX_LAGGARDS]),
+            laggard_count=None if laggards is None else len(laggards),
         )
         return OwedLine("secret.retired", name, retired.data())
 

@@ -28,11 +28,14 @@ class Due:
     expiring: int | None = None
     """The count of thresholds that will have been announced."""
     retire: tuple[VersionRecord, ...] = ()
+    """The versions whose grace is over."""
     slot: Slot | None = None
     """Where the rotation was placed, if something besides its expiry had a say in it."""
+    unneeded: tuple[VersionRecord, ...] = ()
+    """Those whose grace ends before its time, since every consumer has moved on."""
 
     def __bool__(self) -> bool:
-        return self.rotate or self.expired or self.expiring is not None or bool(self.retire)
+        return self.rotate or self.expired or self.expiring is not None or bool(self.retire or self.unneeded)
 
 
 def due(record: SecretRecord, now_ms: int, slot: Slot | None = None) -> Due:

@@ -94,7 +94,7 @@ class Batches(Writes):
         if entry.replaces != record.current.kid:
             raise Problem("precondition-failed", "Another version is current now: read it, then decide again.")
         value = supplied(str(entry.value), entry.encoding, record.type), entry.encoding
-        grace = grace_asked(entry.grace_period, entry.grace_days, self._grace(entry.name, record))
+        grace = grace_asked(entry.grace_period, entry.grace_days, self._settings(entry.name, record))
         return changes.renew(document, generation, {entry.name: value}, {entry.name: grace}, "updated", cause, now_ms)
 
 

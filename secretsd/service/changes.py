@@ -11,7 +11,7 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
 from secretsd.model import Encoding
 from secretsd.policy import Policy, SecretSettings
-from secretsd.rotation.announce import SCHEDULE, Announcer, Cause, Verb
+from secretsd.rotation.announce import SCHEDULE, Announcer, Cause, Laggards, Verb
 from secretsd.rotation.generate import generate
 from secretsd.rotation.schedule import Due
 from secretsd.rotation.transitions import buried, created, resettled, superseded
@@ -24,10 +24,13 @@ from secretsd.vault.vault import Vault
 class Changes:
     """Makes drafts under one policy and configuration. `now_ms` is the commit's time."""
 
-    def __init__(self, vault: Vault, policy: Policy, config: Config) -> None:
+    def __init__(
+        self, vault: Vault, policy: Policy, config: Config, laggards: Laggards = lambda _name, _version: None
+    ) -> None:
         self._vault = vault
         self._policy = policy
         self._config = config
+        self._laggards = laggards
 
     def create(
         self,
@@ -119,7 +122,7 @@ class Changes:
         self, announcer: Announcer, name: str, record: SecretRecord, due: Due, generation: int, now_ms: int
     ) -> tuple[SecretRecord, list[OwedLine]]:
         events: list[OwedLine] = []
-        over = due.retire
+        over = (*due.retire, *(version for version in due.unneeded if version not in due.retire))
         if over:
             record = replace(record, versions=tuple(v for v in record.versions if v not in over), generation=generation)
         if due.rotate:
@@ -137,7 +140,11 @@ class Changes:
         elif due.expiring is not None:
             record = replace(record, status="expiring", announced=due.expiring, generation=generation)
             events.append(announcer.changed("expiring", name, record, Cause(SCHEDULE, "expires_at is near")))
-        events.extend(announcer.retired(name, record, version, Cause(SCHEDULE, "grace is over")) for version in over)
+        early = Cause(SCHEDULE, "every consumer has moved on")
+        late = Cause(SCHEDULE, "grace is over")
+        events.extend(
+            announcer.retired(name, record, version, late if version not in due.unneeded else early) for version in over
+        )
         return record, events
 
     def _superseded(
@@ -157,4 +164,4 @@ class Changes:
         )
 
     def _announcer(self, document: Document) -> Announcer:
-        return Announcer(document.epoch, self._config.bus.spread_ms)
+        return Announcer(document.epoch, self._config.bus.spread_ms, self._laggards)

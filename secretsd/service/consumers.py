@@ -7,11 +7,12 @@ from secretsd_bus import rfc3339
 
 from secretsd.auth import Caller
 from secretsd.consumers.sightings import ACKNOWLEDGED, consumer_key
-from secretsd.consumers.standing import Standing, covered, standings
+from secretsd.consumers.standing import Standing
 from secretsd.errors import Problem
 from secretsd.model import AcknowledgedVersion, AcknowledgeRequest, Consumer, Consumers
 from secretsd.rotation.announce import previous
 from secretsd.service.answers import Answered, Selector
+from secretsd.service.convergence import is_complete, standing
 from secretsd.service.reads import Reads
 
 
@@ -34,18 +35,15 @@ class ConsumerCalls(Reads):
         await self._audit(self._access("secret.listed", caller, "consumers", known, None, outcome))
         if record is None:
             raise Problem("not-found", "No secret has this name; GET /secrets lists them.", position=document.position)
-        policy, sightings = core.policy, core.follower.sightings
-        found = standings(
-            record, name, sightings, policy.clients, lambda client: policy.may(client, "read", name), now_ms
-        )
         answer = Consumers(
             name=name,
             version=record.current.version,
             kid=record.current.kid,
             current_since=rfc3339(record.current.created_at),
             previous=previous(record, now_ms),
-            complete=core.follower.caught_up and covered(record, sightings),
-            consumers=[_worded(one) for one in found],
+            complete=is_complete(core, record),
+            grace="until-converged" if core.policy.rule_for(name).converges else "period",
+            consumers=[_worded(one) for one in standing(core, name, record)],
         )
         return Answered(answer, document.position)
 
@@ -99,4 +97,5 @@ def _worded(one: Standing) -> Consumer:
         acknowledged_at=None if acknowledged is None else acknowledged.at,
         seen_at=one.seen_at,
         live=one.live,
+        counts=one.counts,
     )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from secretsd.errors import Problem
 from secretsd.model import NEVER_MS
-from secretsd.rotation.schedule import Agenda
+from secretsd.rotation.schedule import Agenda, Due
 from secretsd.service.changes import Changes
 from secretsd.service.commits import Done, Draft, in_slices
+from secretsd.service.convergence import Ripe, laggards
 from secretsd.service.core import Core
 from secretsd.vault.document import Document
 
@@ -29,6 +33,7 @@ class Scheduler:
         self._core = core
         self._policy = core.policy
         self._agenda = Agenda(core.document.secrets, core.policy)
+        self._ripe = Ripe(core)
         self._wake = asyncio.Event()
         self._pause_ms = 0
         self._not_before = 0
@@ -57,7 +62,15 @@ class Scheduler:
             self._agenda.follow(self._policy)
         # After a rotation of keys no record of before may be carried on: its ciphertext is under the old ones.
         self._agenda.update([*done.document.secrets] if done.resealed else done.names, done.document.secrets)
+        other_rights = any(event.type == "policy.reloaded" for event in done.events)
+        self._ripe.look([*done.document.secrets] if other_rights else done.names)
         self._wake.set()
+
+    def seen(self, names: Collection[str]) -> None:
+        """Follow what is known of consumers: who moved last ends a grace that waits for that."""
+        self._ripe.look(names)
+        if self._ripe:
+            self._wake.set()
 
     async def tick(self) -> bool:
         """Carry out what is due now; tell whether anything was. Raises Problem when it can't be written."""
@@ -66,14 +79,19 @@ class Scheduler:
             await core.committer.finish()
         if not core.guard.check() or core.stopped_serving is not None:
             return False
-        if self._agenda.next_instant() > core.clock.now_ms():
+        self._ripe.sweep()
+        if self._agenda.next_instant() > core.clock.now_ms() and not self._ripe:
             return False
 
         async def build(document: Document, generation: int) -> Draft:
             now_ms = core.clock.now_ms()
-            changes = Changes(core.vault, core.policy, core.config)
-            due = self._agenda.due(now_ms)
-            return await in_slices(due, lambda part: changes.scheduled(document, generation, part, now_ms))
+            changes = Changes(core.vault, core.policy, core.config, partial(laggards, core))
+            due = {name: (record, decision) for name, record, decision in self._agenda.due(now_ms)}
+            for name, record, versions in self._ripe.take():
+                _, decision = due.get(name, (record, Due()))
+                due[name] = (record, replace(decision, unneeded=versions))
+            owed = ((name, record, decision) for name, (record, decision) in due.items())
+            return await in_slices(owed, lambda part: changes.scheduled(document, generation, part, now_ms))
 
         done = await core.committer.commit(build, by_hand=False)
         if not done.names:

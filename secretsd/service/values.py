@@ -11,7 +11,7 @@ from secretsd.config import Security
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
 from secretsd.model import MAX_VALUE_BYTES, CreateSecret, Encoding, SecretType
-from secretsd.policy import SecretRule, SecretSettings, requested_ms
+from secretsd.policy import SecretRule, SecretSettings, ending, endless, requested_ms
 from secretsd.rotation.generate import check_supplied
 from secretsd.vault.document import Wishes
 
@@ -69,17 +69,23 @@ def settled(kind: SecretType, wished: Wishes, rule: SecretRule, defaults: Securi
         type=kind,
         rotation="manual" if kind == "external" else rotation,
         rotation_ms=None if rule.cron else _first(rule.rotation_ms, wished.rotation_ms, defaults.rotation_ms),
-        grace_ms=_first(rule.grace_ms, wished.grace_ms, defaults.grace_ms),
+        grace_ms=ending(rule, _first(rule.grace_ms, wished.grace_ms, defaults.grace_ms)),
         jwks=rule.jwks and kind == "jwt_signing_key",
         cron=rule.cron,
         window=rule.window,
+        converges=rule.converges,
     )
 
 
-def grace_asked(period: str | UnsetType, days: int | UnsetType, otherwise: int | None) -> int | None:
-    """Return the grace of one change in ms, None for until told. Raises Problem `invalid-request`."""
+def grace_asked(period: str | UnsetType, days: int | UnsetType, settings: SecretSettings) -> int | None:
+    """Return the grace of one change in ms, None for until told. Raises Problem `invalid-request`.
+
+    Where a grace ends when all have moved on, what is asked for is its deadline.
+    """
     asked = requested_ms("grace", period, days)
-    return otherwise if isinstance(asked, UnsetType) else asked
+    if asked is None and settings.converges:
+        raise endless()
+    return settings.grace_ms if isinstance(asked, UnsetType) else asked
 
 
 def _wished(period: int | UnsetType | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -27,12 +28,13 @@ from secretsd.model import (
     ValueIn,
     is_name,
 )
-from secretsd.policy import decide
+from secretsd.policy import SecretSettings, decide
 from secretsd.rotation.announce import Cause, clean_reason, metadata
 from secretsd.rotation.generate import generate
 from secretsd.service.answers import Answered, Selector
 from secretsd.service.changes import Changes
 from secretsd.service.commits import Build, Draft, in_slices
+from secretsd.service.convergence import laggards
 from secretsd.service.core import Core
 from secretsd.service.history import readable_version
 from secretsd.service.values import grace_asked, supplied, wishes
@@ -80,7 +82,7 @@ class Writes:
             if if_match not in {None, "*", record.current.kid}:
                 raise Problem("precondition-failed", "Another version is current now: read it, then decide again.")
             value = supplied(body.value, body.encoding, record.type), body.encoding
-            grace = grace_asked(body.grace_period, body.grace_days, self._grace(name, record))
+            grace = grace_asked(body.grace_period, body.grace_days, self._settings(name, record))
             now_ms = core.clock.now_ms()
             return self._changes().renew(document, generation, {name: value}, {name: grace}, "updated", cause, now_ms)
 
@@ -111,7 +113,7 @@ class Writes:
                     for name, record in records.items()
                 }
                 graces = {
-                    name: grace_asked(body.grace_period, body.grace_days, self._grace(name, record))
+                    name: grace_asked(body.grace_period, body.grace_days, self._settings(name, record))
                     for name, record in records.items()
                 }
                 return changes.renew(document, generation, values, graces, "rotated", cause, now_ms)
@@ -139,7 +141,7 @@ class Writes:
             now_ms = core.clock.now_ms()
             version = readable_version(record, Selector(version=body.version), now_ms)
             value = core.vault.open(name, version), version.encoding
-            grace = {name: self._grace(name, record)}
+            grace = {name: self._settings(name, record).grace_ms}
             return self._changes().renew(document, generation, {name: value}, grace, "rotated", cause, now_ms)
 
         return await self._one(caller, "restore", name, body, idempotency_key, build)
@@ -206,10 +208,11 @@ class Writes:
         return lambda generation: Receipt(own, fingerprint, generation, now_ms)
 
     def _changes(self) -> Changes:
-        return Changes(self._core.vault, self._core.policy, self._core.config)
+        core = self._core
+        return Changes(core.vault, core.policy, core.config, partial(laggards, core))
 
-    def _grace(self, name: str, record: SecretRecord) -> int | None:
-        return self._changes().settings(name, record).grace_ms
+    def _settings(self, name: str, record: SecretRecord) -> SecretSettings:
+        return self._changes().settings(name, record)
 
     @staticmethod
     def _existing(document: Document, name: str) -> SecretRecord:

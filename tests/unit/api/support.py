@@ -105,7 +105,16 @@ class FakeService:
     async def consumers(self, caller: Caller, name: str) -> Answered[Consumers]:
         await self._called("consumers", name)
         return Answered(
-            Consumers(name=name, version=1, kid=KID, current_since="", previous=None, complete=True, consumers=[]),
+            Consumers(
+                name=name,
+                version=1,
+                kid=KID,
+                current_since="",
+                previous=None,
+                grace="period",
+                complete=True,
+                consumers=[],
+            ),
             POSITION,
         )
 

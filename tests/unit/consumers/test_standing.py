@@ -37,7 +37,7 @@ def mark(number: int) -> Mark:
 def judged(sighting: Sighting | None, *, seen_ms: int = NOW) -> Standing:
     secrets = {} if sighting is None else {"db": {"backend": sighting}}
     sightings = Sightings(secrets, {"backend": rfc3339(seen_ms)})
-    (found,) = standings(RECORD, "db", sightings, ["backend"], lambda _: True, NOW)
+    (found,) = standings(RECORD, "db", sightings, {"backend": True}, NOW)
     return found
 
 
@@ -76,14 +76,14 @@ def test_who_asked_for_nothing_for_long_is_taken_to_be_gone() -> None:
 
 def test_who_may_not_read_the_secret_is_not_there_and_instances_stand_for_their_client() -> None:
     sightings = Sightings({"db": {"web/a": Sighting(mark(3)), "web/b": Sighting(mark(2)), "old": Sighting(mark(2))}})
-    found = standings(RECORD, "db", sightings, ["web", "old", "worker"], lambda client: client != "old", NOW)
+    found = standings(RECORD, "db", sightings, {"web": True, "worker": True}, NOW)
     assert [(one.key, one.state) for one in found] == [("web/a", "current"), ("web/b", "previous"), ("worker", "never")]
 
 
 def test_holders_are_those_that_use_just_this_version() -> None:
     seen = dict.fromkeys(("a", "b", "c"), rfc3339(NOW))
     sightings = Sightings({"db": {"a": Sighting(mark(2)), "b": Sighting(mark(3)), "c": Sighting(mark(1))}}, seen)
-    found = standings(RECORD, "db", sightings, [], lambda _: True, NOW)
+    found = standings(RECORD, "db", sightings, dict.fromkeys("abc", True), NOW)
     assert [one.key for one in holders(RECORD.versions[1], found)] == ["a"]
 
 

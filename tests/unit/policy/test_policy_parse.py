@@ -231,6 +231,11 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         "secrets: {x: {grace_days: 36501}}",
         "secrets: {x: {rotation_days: 3, rotation_period: 3d}}",
         "secrets: {x: {jwks: 1}}",
+        client("consumer: 1"),
+        client("consumer: no_one"),
+        "secrets: {x: {grace: until-all-moved}}",
+        "secrets: {x: {grace: until-converged, grace_period: never}}",
+        "secrets: {x: {grace: until-converged, grace_days: 0}}",
         "secrets: {x: {type: password, jwks: true}}",
     ],
 )
@@ -270,6 +275,17 @@ def test_a_rule_of_the_file_says_what_it_says() -> None:
         None,
     )
     assert (rule[1].type, rule[1].rotation_ms, rule[1].grace_ms) == (None, 30 * 24 * HOUR, 0)
+
+
+def test_a_rule_and_a_client_say_how_a_grace_ends() -> None:
+    policy = parse(
+        b"clients:\n  a: {consumer: false}\n  b: {consumer: true}\n  c: {}\n"
+        b"secrets:\n  x: {grace: until-converged}\n  y: {grace: until-converged, grace_period: 1s}\n"
+        b"  z: {grace: period}\n"
+    )
+    assert [policy.clients[name].consumer for name in "abc"] == [False, True, True]
+    assert [policy.rule_for(name).converges for name in ("x", "y", "z", "other")] == [True, True, False, False]
+    assert policy.rule_for("y").grace_ms == 1000
 
 
 def test_a_rule_that_takes_the_place_of_a_built_in_one_is_warned_about() -> None:

@@ -30,8 +30,9 @@ def test_an_event_says_what_the_contract_lists_and_never_the_ciphertext() -> Non
 
 def test_an_ended_version_is_named_beside_the_current_one() -> None:
     line = ANNOUNCER.retired("name", RECORD, version(1), Cause("secretsd"))
-    assert line.data.keys() == MEMBERS | {"retired_version", "retired_kid"}
+    assert line.data.keys() == MEMBERS | {"retired_version", "retired_kid", "laggards", "laggard_count"}
     assert (line.data["version"], line.data["retired_version"], line.data["retired_kid"]) == (3, 1, "kid-1")
+    assert (line.data["laggards"], line.data["laggard_count"]) == (None, None)
 
 
 def test_a_deleted_secret_has_the_same_members_and_the_status_deleted() -> None:

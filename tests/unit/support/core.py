@@ -105,6 +105,7 @@ class Bench:
         self.service = Service(self.core)
         self.done: list[Done] = []
         self.scheduler = Scheduler(self.core)
+        self.core.follower.on_news = self.scheduler.seen
         self.committer.on_commit = self._committed
         self.log.on_durable = self.service.written
         if opened is None:
