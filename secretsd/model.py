@@ -153,6 +153,39 @@ class Changes(Frozen, frozen=True, kw_only=True):
     changes: list[Change]
 
 
+class Occurrence(Frozen, frozen=True, kw_only=True):
+    """Something that will happen to a secret by itself.
+
+    `rotate` makes `version` current, `expire` and `warn` are announced of it, `grace ends` is when it is destroyed.
+    `due_at` is when it expires, or its grace does; a rotation may wait longer: for its `window`, or since it was
+    `moved` for its distance to another, `moved_by`, which is null where the caller may not read that one. `schedule`
+    is the rule's cron expression with its time zone; null where a period counts.
+    """
+
+    at: str
+    name: str
+    what: Literal["rotate", "expire", "warn", "grace ends"]
+    version: int
+    due_at: str
+    schedule: str | None
+    window: str | None
+    moved: bool
+    moved_by: str | None
+
+
+class Schedule(Frozen, frozen=True, kw_only=True):
+    """The answer to `GET /schedule`: what happens from `now` to `until` if nobody does anything by hand.
+
+    `complete` is false where there is more than is told. While there is a `doubt` about the clock nothing happens.
+    """
+
+    now: str
+    until: str
+    complete: bool
+    doubt: str | None
+    occurrences: list[Occurrence]
+
+
 class BusInfo(Frozen, frozen=True, kw_only=True):
     """The answer to `GET /bus`: where the broker is, without credentials."""
 

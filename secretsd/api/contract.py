@@ -24,6 +24,7 @@ from secretsd.model import (
     Rotated,
     RotateKeyRequest,
     RotateRequest,
+    Schedule,
     SecretList,
 )
 from secretsd.service import Answered, ReadResult, Selector
@@ -79,6 +80,9 @@ class Service(Protocol):
 
     async def changes(self, caller: Caller, since: str | None) -> Answered[Changes]:
         """Return what changed since a position."""
+
+    async def schedule(self, caller: Caller, *, days: int, pattern: str | None) -> Answered[Schedule]:
+        """Return what happens by itself."""
 
     async def create(self, caller: Caller, body: CreateSecret, *, idempotency_key: str | None) -> Answered[Metadata]:
         """Make a secret."""

@@ -69,6 +69,16 @@ async def changes(service: Service, caller: Caller, incoming: Incoming) -> Answe
     return Answer.of(answered.value, position=answered.position)
 
 
+async def schedule(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """GET /schedule."""
+    found = queries.parameters(incoming)
+    days = queries.number(found, "days", least=1, most=queries.MAX_DAYS)
+    answered = await service.schedule(
+        caller, days=days or queries.DEFAULT_DAYS, pattern=queries.pattern(found, "secret")
+    )
+    return Answer.of(answered.value, position=answered.position)
+
+
 async def read(service: Service, caller: Caller, incoming: Incoming) -> Answer:
     """GET /secret/{name}."""
     found = queries.parameters(incoming)

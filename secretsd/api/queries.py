@@ -9,11 +9,13 @@ from urllib.parse import parse_qsl
 
 from secretsd.api.incoming import Incoming
 from secretsd.api.problems import unreadable
-from secretsd.model import MAX_SAFE_INTEGER
+from secretsd.model import MAX_SAFE_INTEGER, is_pattern
 from secretsd.service import Selector
 
 DEFAULT_LINES: Final = 1000
 MAX_LINES: Final = 10_000
+DEFAULT_DAYS: Final = 90
+MAX_DAYS: Final = 366
 
 CURRENT: Final = Selector()
 
@@ -55,6 +57,14 @@ def number(found: dict[str, str], name: str, *, least: int = 0, most: int = MAX_
     if not _NUMBER.match(text) or not least <= int(text) <= most:
         raise unreadable(f"{name}: an integer from {least} to {most}.")
     return int(text)
+
+
+def pattern(found: dict[str, str], name: str) -> str | None:
+    """Return the parameter as a name or a glob of names, None where it isn't given; raises Problem (400)."""
+    text = found.get(name)
+    if text is not None and not is_pattern(text):
+        raise unreadable(f"{name}: a name, or one with * and ?.")
+    return text
 
 
 def selector(found: dict[str, str]) -> Selector:

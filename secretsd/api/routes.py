@@ -29,6 +29,7 @@ from secretsd.model import (
     Rotated,
     RotateKeyRequest,
     RotateRequest,
+    Schedule,
     SecretAnswer,
     SecretList,
 )
@@ -161,6 +162,30 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         ),
         problems=(*_READ_PROBLEMS, "history-gone"),
         handler=handlers.changes,
+    ),
+    ClientRoute(
+        method="GET",
+        path="/schedule",
+        action="schedule",
+        summary="What the schedule will do with the secrets that the caller may read",
+        needs="any client",
+        answer=Schedule,
+        parameters=(
+            Parameter(
+                name="days",
+                where="query",
+                description="How far ahead",
+                schema=_integer(1, queries.MAX_DAYS, default=queries.DEFAULT_DAYS),
+            ),
+            Parameter(
+                name="secret",
+                where="query",
+                description="Only of this name, or of those that this glob (* and ?) matches",
+                schema={"type": "string", "pattern": "^[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,127}$"},
+            ),
+        ),
+        problems=_READ_PROBLEMS,
+        handler=handlers.schedule,
     ),
     ClientRoute(
         method="GET",

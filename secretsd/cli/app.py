@@ -45,6 +45,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "Watching": {
         "tail": ("tail", "Print events as they happen, each one verified."),
         "audit": ("audit", "Look after the audit log."),
+        "schedule": ("schedule", "Show what will happen by itself, and why."),
         "why": ("why", "Say which line of the policy decides, offline."),
         "policy": ("policy", "Try a policy out on what the audit log has recorded."),
         "status": ("status", "Show on one screen how the daemon is doing."),

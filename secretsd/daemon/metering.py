@@ -70,6 +70,11 @@ def meter(service: Service, scheduler: Scheduler, publisher: Publisher | None) -
         "1 while what is due can't be carried out",
         lambda: core.schedule_failure is not None,
     )
+    metrics.watch(
+        "secretsd_rotations_held",
+        "Rotations that are due and wait for their window or for a distance to others",
+        lambda: scheduler.held,
+    )
     _meter_files(core)
     metrics.watch("secretsd_uptime_seconds", "Seconds since the daemon started", lambda: core.uptime_ms / 1000)
     if publisher is not None:

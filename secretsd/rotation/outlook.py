@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -42,10 +43,13 @@ def outlook(
     now_ms: int,
     until_ms: int,
     most: int,
+    work: int = sys.maxsize,
+    wanted: Callable[[str], bool] = lambda _: True,
 ) -> tuple[list[Planned], bool]:
     """Return what happens by `until_ms` if nobody does anything by hand, earliest first, and whether that is all.
 
-    `settings` says how a secret is kept. It ends with the instant at which there are `most` or more.
+    `settings` says how a secret is kept, `wanted` which ones are told of. It ends with the instant at which there are
+    `most` of those, or `work` of all.
     """
     current = dict(records)
     found: list[Planned] = []
@@ -55,23 +59,28 @@ def outlook(
             # One that is under way is taken to arrive now.
             kept = settings(name, record)
             current[name], _ = arrived(record, kept, finishes=False, now_ms=now_ms, generation=record.generation)
-            found.append(Planned(now_ms, name, "rotate", pending.version.version, record.expires_at))
-    agenda = Agenda(current, policy)
+            if wanted(name):
+                found.append(Planned(now_ms, name, "rotate", pending.version.version, record.expires_at))
+    agenda, done = Agenda(current, policy), 0
     while (instant := max(agenda.next_instant(), now_ms)) <= until_ms:
-        if len(found) >= most:
+        if len(found) >= most or done >= work:
             return found, False
         changed: list[str] = []
         for name, record, due in list(agenda.due(instant)):
-            current[name] = _carried_out(found, name, record, due, settings(name, record), instant)
+            current[name], happens = _carried_out(name, record, due, settings(name, record), instant)
             changed.append(name)
+            done += len(happens)
+            if wanted(name):
+                found += happens
         agenda.update(changed, current)
     return found, True
 
 
 def _carried_out(
-    found: list[Planned], name: str, record: SecretRecord, due: Due, kept: SecretSettings, now_ms: int
-) -> SecretRecord:
-    """Return the record after what is due, as the service makes it, and tell of it in `found`."""
+    name: str, record: SecretRecord, due: Due, kept: SecretSettings, now_ms: int
+) -> tuple[SecretRecord, list[Planned]]:
+    """Return the record after what is due, as the service makes it, and what that was."""
+    happens: list[Planned] = []
     over, expires_at = due.retire, record.expires_at
     if over:
         record = replace(record, versions=tuple(version for version in record.versions if version not in over))
@@ -88,8 +97,8 @@ def _carried_out(
     elif due.expiring is not None:
         record, what = replace(record, status="expiring", announced=due.expiring), "warn"
     if what is not None:
-        found.append(Planned(now_ms, name, what, record.current.version, expires_at, due.slot))
-    found.extend(
+        happens.append(Planned(now_ms, name, what, record.current.version, expires_at, due.slot))
+    happens.extend(
         Planned(now_ms, name, "grace ends", version.version, version.grace_until or now_ms) for version in over
     )
-    return record
+    return record, happens

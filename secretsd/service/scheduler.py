@@ -44,6 +44,12 @@ class Scheduler:
         """When something is due next, in epoch ms; NEVER_MS for nothing."""
         return self._agenda.next_instant()
 
+    @property
+    def held(self) -> int:
+        """How many rotations are due and wait."""
+        now_ms = self._core.clock.now_ms()
+        return sum(1 for slot in self._agenda.held().values() if slot.at > now_ms)
+
     def start(self) -> None:
         """Begin, in the background."""
         self._task = asyncio.get_running_loop().create_task(self._run())

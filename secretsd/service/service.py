@@ -11,14 +11,16 @@ from secretsd.metrics import Metrics
 from secretsd.service.batches import Batches
 from secretsd.service.consumers import ConsumerCalls
 from secretsd.service.core import Core
+from secretsd.service.planning import Planning
 from secretsd.service.rotations import KeyRotations
 
 
-class Service(ConsumerCalls, Batches, KeyRotations):
+class Service(ConsumerCalls, Planning, Batches, KeyRotations):
     """Identification, reads and writes over one core."""
 
     def __init__(self, core: Core) -> None:
         ConsumerCalls.__init__(self, core)
+        Planning.__init__(self, core)
         Batches.__init__(self, core)
         KeyRotations.__init__(self, core)
         self.core = core

@@ -28,7 +28,7 @@ from secretsd.clock import SystemClock
 from secretsd.config import Config
 from secretsd.daemon.firststart import StateFiles
 from secretsd.errors import StartupError
-from secretsd.model import Health, Metadata
+from secretsd.model import Health, Metadata, Schedule
 from secretsd.policy import Policy
 
 ANSWER_SECS: Final = 5.0
@@ -196,6 +196,17 @@ class Context:
             return Secrets(self.session.secrets(), total)
         except Failed as failed:
             raise Skip(f"the secrets can't be listed: {failed.message}") from None
+
+    @Once
+    def held(self) -> frozenset[str]:
+        """Return the secrets whose rotation is due and waits, for its window or a distance to others."""
+        try:
+            plan = decoded(self.session.get("/schedule?days=31"), Schedule)
+        except Failed:
+            return frozenset()
+        return frozenset(
+            one.name for one in plan.occurrences if one.what == "rotate" and one.due_at <= plan.now < one.at
+        )
 
     def _names_somebody(self) -> bool:
         """Tell whether the daemon could know who asks; an anonymous call would only be one more refusal in its log."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -120,7 +120,9 @@ def expiries(context: Context) -> Finding:
             {status: int(context.metrics.get(f"secretsd_secrets:{status}", 0)) for status in ("expiring", "expired")},
             str(skip),
         )
-    finding = judge_expiries(secrets.seen, datetime.fromtimestamp(context.now_ms() / 1000, UTC))
+    now = datetime.fromtimestamp(context.now_ms() / 1000, UTC)
+    late = any(one.rotation == "auto" and _seconds_past(one, now) > OVERDUE_SECS for one in secrets.seen)
+    finding = judge_expiries(secrets.seen, now, context.held if late else frozenset())
     if secrets.complete:
         return finding
     seen = f"of the {len(secrets.seen)} of {secrets.total} that this client may read: "
@@ -134,14 +136,19 @@ def judge_counts(counts: dict[str, int], why_no_names: str) -> Finding:
     return warning(f"{counts['expired']} expired, {counts['expiring']} expiring", f"to see which: {why_no_names}")
 
 
-def judge_expiries(secrets: Sequence[Metadata], now: datetime) -> Finding:
-    """Judge each secret. An expired one is still served, so it is a warning; a schedule that stands still is not."""
-    overdue, expired, expiring = [], [], []
+def judge_expiries(secrets: Sequence[Metadata], now: datetime, held: Collection[str] = ()) -> Finding:
+    """Judge each secret. An expired one is still served, so it is a warning; a schedule that stands still is not.
+
+    `held` are those whose rotation waits for its window or for others: that is in order, but not for ever.
+    """
+    overdue: list[Metadata] = []
+    kept_waiting: list[Metadata] = []
+    expired, expiring = [], []
     for one in secrets:
         late = _seconds_past(one, now)
         if one.rotation == "auto":
             if late > OVERDUE_SECS:
-                overdue.append(one)
+                (kept_waiting if one.name in held else overdue).append(one)
         elif one.status == "expired" or late > 0:
             expired.append(one)
         elif one.status == "expiring":
@@ -150,6 +157,16 @@ def judge_expiries(secrets: Sequence[Metadata], now: datetime) -> Finding:
     if overdue:
         names = listed([one.name for one in overdue])
         findings.append(failure(f"should have been rotated by now: {names}", "see `clock`", _LOG))
+    too_long = [one for one in kept_waiting if one.status == "expired"]
+    if too_long:
+        names = listed([one.name for one in too_long])
+        findings.append(
+            failure(
+                f"due for over eight days, and held by a window or a distance to others: {names}",
+                "secretsctl schedule   # says for what, and until when; by hand they rotate at once",
+                *map(_renewal, too_long),
+            )
+        )
     for said, ones in (("expired", expired), ("expiring", expiring)):
         if ones:
             names = listed([f"{one.name} ({one.expires_at[:10]})" for one in ones])

@@ -23,6 +23,7 @@ from secretsd.model import (
     Health,
     Metadata,
     Rotated,
+    Schedule,
     SecretAnswer,
     SecretList,
 )
@@ -101,6 +102,10 @@ class FakeService:
         if named["if_none_match"] in {KID, "*"}:
             return Answered(ReadResult(None, KID), POSITION)
         return Answered(ReadResult(SecretAnswer(**METADATA, value=self.value, encoding="utf-8"), KID), POSITION)
+
+    async def schedule(self, caller: Caller, *, days: int, pattern: str | None) -> Answered[Schedule]:
+        await self._called("schedule", days, pattern)
+        return Answered(Schedule(now="", until="", complete=True, doubt=None, occurrences=[]), POSITION)
 
     async def consumers(self, caller: Caller, name: str) -> Answered[Consumers]:
         await self._called("consumers", name)

@@ -62,6 +62,8 @@ class FakeDaemon:
         """What /metrics answers."""
         self.log: list[bytes] = []
         """What /audit answers."""
+        self.schedule: dict[str, Any] = {}
+        """What /schedule answers."""
         self.corrupt = False
         """Whether a value is not kept as it is sent."""
         self.on_request: Callable[[Seen], None] = lambda seen: None
@@ -167,6 +169,9 @@ class FakeDaemon:
     def _get_secrets(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
         readable = [name for name in self.secrets if name not in self.hidden]
         return web.json_response({"secrets": [self._metadata(name) for name in readable]})
+
+    def _get_schedule(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        return web.json_response(self.schedule)
 
     def _get_secret(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
         name = rest[0]

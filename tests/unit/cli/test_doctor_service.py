@@ -115,6 +115,15 @@ def test_a_secret_that_should_have_rotated_by_itself_fails() -> None:
     assert judge_expiries([just_now, soon], NOW).status == "ok"
 
 
+def test_a_rotation_that_waits_for_its_window_is_in_order_until_it_is_called_expired() -> None:
+    waits = secret("db_password", "2026-12-30T02:00:00.000Z", rotation="auto", status="active")
+    assert judge_expiries([waits], NOW).status == "failure"
+    assert judge_expiries([waits], NOW, {"db_password"}).status == "ok"
+    too_long = secret("db_password", "2026-12-20T02:00:00.000Z", rotation="auto", status="expired")
+    finding = judge_expiries([too_long], NOW, {"db_password"})
+    assert (finding.status, finding.fixes[-1]) == ("failure", "secretsctl rotate db_password")
+
+
 def test_without_names_the_numbers_are_judged() -> None:
     assert judge_counts({"expired": 0, "expiring": 0}, "").status == "ok"
     assert judge_counts({"expired": 1, "expiring": 0}, "no client").status == "warning"
