@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Never
 
 import click
+from msgspec import UnsetType
 from rich.live import Live
 from rich.text import Text
 
@@ -202,6 +203,14 @@ def _details(view: View) -> Fields:
     if view.bus is not None:
         fields.append(("broker", f"{view.bus.url}, {view.bus.topic_prefix}/#"))
         fields.append(("checkpoint", f"{view.bus.topic_prefix}/checkpoint/{view.bus.node}"))
+    on_its_way = [(one.name, one.pending) for one in view.secrets if not isinstance(one.pending, UnsetType)]
+    for index, (name, pending) in enumerate(on_its_way[:NEXT]):
+        line = Text(f"{name} to version {pending.version}: ")
+        if pending.failure is None:
+            line.append(f"{pending.step} comes next", style="yellow")
+        else:
+            line.append(f"{pending.step} failed, {pending.attempts} times: {pending.failure}", style="bold red")
+        fields.append(("rotating" if index == 0 else "", line))
     soonest = select(view.secrets, None, None, "expiry")[:NEXT]
     for index, one in enumerate(one for one in soonest if when(one.expires_at) != "never"):
         line = Text(f"{one.name} ").append_text(Text(when(one.expires_at), style=status_text(one.status).style))

@@ -63,6 +63,22 @@ def test_the_daemon_s_numbers_are_on_the_screen(ctl: Ctl, daemon: FakeDaemon) ->
     assert answer["measured"]["clients_without_proof"] == 1
 
 
+def test_a_rotation_on_its_way_is_shown_with_what_holds_it_up(ctl: Ctl, daemon: FakeDaemon) -> None:
+    pending = {
+        "version": 2,
+        "step": "set",
+        "since": "2026-11-23T17:00:00.000Z",
+        "attempts": 3,
+        "next_attempt": "2026-11-23T17:00:00.000Z",
+        "failure": "connection refused",
+        "failing": True,
+    }
+    daemon.plant("stuck", "x", pending=pending)
+    assert "stuck to version 2: set failed, 3 times: connection refused" in ctl("status").stdout
+    daemon.plant("moving", "x", pending=pending | {"failure": None, "failing": False})
+    assert "moving to version 2: set comes next" in ctl("status").stdout
+
+
 def test_clients_without_a_proof_are_named_where_the_policy_can_be_read(
     ctl: Ctl, daemon: FakeDaemon, tmp_path: Path
 ) -> None:
