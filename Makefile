@@ -44,7 +44,7 @@ test-rust: $(VENV)/.ready-dev tools-for-tests ## the client in Rust: style, lint
 bench: $(VENV)/.ready-dev tools-for-tests ## the figures of docs/performance.md, under four minutes (FIGURES="reads rotation")
 	$(BIN)/python -m tests.bench $(FIGURES)
 
-reference: $(VENV)/.ready-dev ## write docs/openapi.json, asyncapi.json, schemas/ and reference.md anew
+reference: $(VENV)/.ready-dev ## write docs/openapi.json, asyncapi.json, schemas/, reference.md and man/ anew
 	$(BIN)/python -m tools.reference
 
 lint: $(VENV)/.ready-dev ## style, types and import contracts

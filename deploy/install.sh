@@ -8,6 +8,7 @@ STATE_DIR=/opt/jarvis
 UNIT_DIR=/usr/local/lib/systemd/system # not /etc: what an administrator writes there stays on top
 DROP_INS=/etc/systemd/system
 CREDENTIALS=/etc/credstore.encrypted
+SHARE_DIR=/usr/local/share             # where links to man pages and completion go
 OWNER=jarvis-secretsd
 SERVICE=jarvis-secretsd.service
 SOCKETS="jarvis-secretsd.socket jarvis-secretsd-http.socket"
@@ -113,7 +114,40 @@ make_release() {
     install -m 0755 "$here/systemd/refresh-credentials" "$here/systemd/follow-config" "$release/libexec/"
     cp -R "$here" "$release/share/deploy"
     if [ -d "$here/../docs" ]; then cp -R "$here/../docs" "$release/share/docs"; fi
+    if [ -d "$here/../docs/man" ]; then install -D -m 0644 -t "$release/share/man/man1" "$here"/../docs/man/*.1; fi
     "$release/bin/jarvis-secretsd" --version >/dev/null || fail "the new release doesn't run; nothing else was changed"
+    for shell in bash zsh fish; do
+        completion=$release/share/$(completion_of $shell)
+        mkdir -p "$(dirname "$completion")"
+        "$release/bin/secretsctl" completion $shell >"$completion"
+    done
+}
+
+# Where each shell looks for it, below /usr/local/share.
+completion_of() {
+    case $1 in
+    bash) echo bash-completion/completions/secretsctl ;;
+    zsh) echo zsh/site-functions/_secretsctl ;;
+    fish) echo fish/vendor_completions.d/secretsctl.fish ;;
+    esac
+}
+
+# Man pages and completion are links to the release in force, made anew with each one.
+link_for_people() {
+    unlink_for_people
+    for link in $(cd "$HOME_DIR/current/share" && find man bash-completion zsh fish -type f 2>/dev/null); do
+        mkdir -p "$(dirname "$SHARE_DIR/$link")"
+        ln -sfn "$HOME_DIR/current/share/$link" "$SHARE_DIR/$link"
+    done
+}
+
+unlink_for_people() {
+    for folder in man/man1 bash-completion/completions zsh/site-functions fish/vendor_completions.d; do
+        [ -d "$SHARE_DIR/$folder" ] || continue
+        find "$SHARE_DIR/$folder" -maxdepth 1 -lname "$HOME_DIR/current/share/*" -delete
+        rmdir "$SHARE_DIR/$folder" 2>/dev/null || continue
+        [ "$folder" = man/man1 ] || rmdir "$SHARE_DIR/${folder%/*}" 2>/dev/null || true
+    done
 }
 
 pip() { "$release/bin/python" -m pip --disable-pip-version-check --quiet "$@" </dev/null; }
@@ -197,13 +231,14 @@ switch_to() {
 
 go_live() {
     if [ -n "$dry" ]; then
-        printf 'would make it the current release, link secretsctl to /usr/local/bin%s\n' "${start:+, and start it}"
+        printf 'would make it the current release, link secretsctl, its man pages and completion into /usr/local%s\n' "${start:+, and start it}"
         return 0
     fi
     previous=$(readlink "$HOME_DIR/current" 2>/dev/null || true)
     switch_to "$release"
     trap - EXIT
     ln -sfn "$HOME_DIR/current/bin/secretsctl" /usr/local/bin/secretsctl
+    link_for_people
     # shellcheck disable=SC2086 — a list of units
     systemctl --quiet enable $SERVICE $wanted
     for socket in $SOCKETS; do
@@ -228,6 +263,7 @@ roll_back() {
     if [ -n "$previous" ] && [ -d "$previous" ]; then
         say "the new release doesn't come up (above): back to $previous" >&2
         switch_to "$previous"
+        link_for_people
         put_units "$previous/share/deploy/systemd"
         systemctl daemon-reload
         rm -rf "$release"
@@ -284,6 +320,7 @@ remove() {
         step "delete /usr/local/bin/secretsctl"; then
         rm -f /usr/local/bin/secretsctl
     fi
+    if step "delete the links to man pages and completion below $SHARE_DIR"; then unlink_for_people; fi
     [ -n "$dry" ] || ! booted || systemctl daemon-reload
     if [ -n "$purge" ]; then
         purge_state

@@ -1,4 +1,4 @@
-"""Writes what docs/ has of the interfaces from the code: openapi.json, asyncapi.json, schemas/ and reference.md.
+"""Writes what docs/ has of the interfaces from the code: openapi.json, asyncapi.json, schemas/, reference.md and man/.
 
 `make reference` runs it; tests compare what it would write with what stands there.
 """
@@ -13,6 +13,7 @@ from typing import Any
 from secretsd_bus import asyncapi
 
 from secretsd.api.routes import document as openapi_document
+from tools import manpages
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -143,6 +144,7 @@ def main() -> None:
     (DOCS / "openapi.json").write_bytes(openapi_document())
     asyncapi.main(DOCS)
     (DOCS / "reference.md").write_text(reference(json.loads(openapi_document()), asyncapi.document()))
+    manpages.main()
 
 
 if __name__ == "__main__":

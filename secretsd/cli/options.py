@@ -100,13 +100,23 @@ class _Name(click.ParamType[str]):
     def shell_complete(
         self,
         ctx: click.Context,
-        param: click.Parameter,  # noqa: ARG002 — click's signature
+        param: click.Parameter,
         incomplete: str,
     ) -> list[CompletionItem]:
         """Return the names that begin so, of those that the caller may list."""
-        from secretsd.cli.session import names_for_completion  # noqa: PLC0415 — asks the daemon
+        return complete_names(ctx, param, incomplete)
 
-        return [CompletionItem(name) for name in names_for_completion(ctx) if name.startswith(incomplete)]
+
+def complete_names(
+    ctx: click.Context,
+    param: click.Parameter,  # noqa: ARG001 — click's signature
+    incomplete: str,
+) -> list[CompletionItem]:
+    """Return the secrets' names that begin so, of those that the caller may list; of VARIABLE=NAME the second part."""
+    from secretsd.cli.session import names_for_completion  # noqa: PLC0415 — asks the daemon
+
+    variable, equals, begun = incomplete.rpartition("=")
+    return [CompletionItem(f"{variable}{equals}{name}") for name in names_for_completion(ctx) if name.startswith(begun)]
 
 
 class _Duration(click.ParamType[str]):

@@ -12,7 +12,7 @@ import click
 from secretsd_client import AsyncSecretsClient, SecretsError
 
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import DURATION, Settings, connection_options
+from secretsd.cli.options import DURATION, Settings, complete_names, connection_options
 from secretsd.cli.running.choice import BadChoice, Choice, Plan, parse_variable, plan
 from secretsd.cli.running.command import OwnErrors, client_settings
 from secretsd.cli.running.folder import Folder
@@ -32,6 +32,7 @@ _SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH")
     "variables",
     multiple=True,
     metavar="[VARIABLE=]SECRET",
+    shell_complete=complete_names,
     help="Put a secret into this variable, by itself its name in upper case; may be repeated.",
 )
 @click.option(
@@ -40,6 +41,7 @@ _SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH")
     "globs",
     multiple=True,
     metavar="GLOB",
+    shell_complete=complete_names,
     help="Give the secrets that match (quote it), each as a variable, or a file, of its own name; may be repeated.",
 )
 @click.option("--all", "everything", is_flag=True, help="Give all secrets that the client may read.")

@@ -23,6 +23,11 @@ CTL = "JARVIS_CLIENT_ID=admin JARVIS_CLIENT_TOKEN_FILE=/etc/jarvis-secretsd/toke
 INSTALL = "sh /src/deploy/install.sh --wheels /wheels"
 PASSPHRASE = "correct horse battery staple"
 SERVES = b"    try:\n        settings = config.load"
+COMPLETIONS = (
+    "bash-completion/completions/secretsctl",
+    "zsh/site-functions/_secretsctl",
+    "fish/vendor_completions.d/secretsctl.fish",
+)
 EVERYTHING = "find /etc /opt /usr/local /home /root -xdev | sort"
 
 
@@ -120,6 +125,12 @@ def test_after_the_installation_the_first_secret_can_be_kept(installed: Machine)
     assert "5 ok, 0 warnings, 0 failures" in findings, findings
 
 
+def test_man_pages_and_completion_are_where_they_are_looked_for(installed: Machine) -> None:
+    assert ".TH SECRETSCTL-GET 1" in installed.run("cat /usr/local/share/man/man1/secretsctl-get.1")
+    for path in COMPLETIONS:
+        assert "secretsctl" in installed.run(f"cat /usr/local/share/{path}")
+
+
 def test_the_passphrase_is_on_disk_only_as_a_credential_of_this_machine(installed: Machine) -> None:
     assert "argon2id" in installed.run("cat /opt/jarvis/secrets/master.key")
     sealed = "/etc/credstore.encrypted/secretsd-passphrase"
@@ -159,6 +170,7 @@ def test_removal_keeps_the_state_and_an_installation_finds_it_whoever_owns_it(in
     installed.run("sh /src/deploy/install.sh remove")
     assert not installed.succeeds(f"systemctl cat {UNIT}")
     assert installed.run("ls -d /opt/jarvis-secretsd /usr/local/bin/secretsctl", status=2)
+    assert installed.run("find /usr/local/share -name '*secretsctl*'") == ""
     # As the scripts of the old installation leave it: root's settings, and the state of a user `jarvis`.
     installed.run("useradd --system jarvis; chown -R jarvis: /opt/jarvis/secrets /opt/jarvis/audit")
     installed.run("chmod 0700 /etc/jarvis-secretsd; chmod 0400 /etc/jarvis-secretsd/*.*")
