@@ -29,8 +29,8 @@ class Login:
     def __init__(self, bus: Bus, candidates: Candidates) -> None:
         self._bus = bus
         self._candidates = candidates
-        self._kid: str | None = None
-        """The version that the last connection was made with, None for the file's password."""
+        self._judged: frozenset[str] = frozenset()
+        """What the last connection was made with, and what was current then: that was refused, or is the same."""
 
     async def connect(self, client_id: str, will: Will, on_message: Callable[[Message], None]) -> Link:
         """Return a connection. Raises what Link.connect raises, and BusLost when no password can be opened."""
@@ -53,7 +53,7 @@ class Login:
                     raise
                 refusal = refusal or error
             else:
-                self._kid = kid
+                self._judged = frozenset(one for one in (kid, known[0][0] if known else None) if one is not None)
                 return link
         assert refusal is not None  # noqa: S101 — there is at least one try
         raise refusal
@@ -63,9 +63,9 @@ class Login:
         return self._bus.password_secret in names
 
     def outdated(self, secrets: Mapping[str, SecretRecord]) -> bool:
-        """Tell whether the connection was made with another version than the one that is current now."""
+        """Tell whether the version that is current now was never tried: neither used nor refused."""
         record = secrets.get(self._bus.password_secret or "")
-        return record is not None and record.current.kid != self._kid
+        return record is not None and record.current.kid not in self._judged
 
 
 def _text(value: Sensitive) -> str:

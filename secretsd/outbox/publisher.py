@@ -153,8 +153,7 @@ class Publisher:
         """Take up names whose state changed with a commit."""
         if self._login.concerns(names):
             self._retry.set()
-            if self._current is not None and self._login.outdated(self._standing.secrets()):
-                self._current.end_after(0, "the daemon's password at the broker has changed")
+            self._leave_outdated_login()
         if self._current is not None:
             self._owing.retained.changed(names)
             self._owing.announcements.changed()
@@ -167,6 +166,11 @@ class Publisher:
         """
         if self._current is not None:
             self._current.end_after(event.sequence or 0, "the signing key was rotated")
+
+    def _leave_outdated_login(self) -> None:
+        """End a connection that was made before the password changed, also while it was being made."""
+        if self._current is not None and self._login.outdated(self._standing.secrets()):
+            self._current.end_after(0, "the daemon's password at the broker has changed")
 
     async def _run(self) -> None:
         pause = BACKOFF_FIRST_SECONDS
@@ -233,6 +237,7 @@ class Publisher:
             await session.introduce(witness, arrived)
             await self._take_up()
             self._current, self._connection, self._trouble = session, "connected", ""
+            self._leave_outdated_login()
             log.info("bus: connected, MQTT %s, session %d", link.protocol, self.session)
             watcher = asyncio.get_running_loop().create_task(self._watch(witness, arrived, session.announcer))
             link.closed.add_done_callback(lambda _: self._owing.wake.set())
