@@ -14,8 +14,9 @@ from aiohttp.web import BaseRequest
 JSON: Final = "application/json"
 _encoder: Final = msgspec.json.Encoder()
 
-# Every answer carries these: nothing here is for a cache, and nothing is to be guessed at.
-_FIXED: Final = "Server: secretsd\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+# Every answer carries these: nothing is to be guessed at, and unless it says otherwise nothing is for a cache.
+_FIXED: Final = "Server: secretsd\r\nX-Content-Type-Options: nosniff\r\nCache-Control: "
+NO_STORE: Final = "no-store"
 _HEADS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n{_FIXED}" for status in HTTPStatus}
 _BODILESS: Final = frozenset({204, 304})
 
@@ -50,6 +51,7 @@ class Answer:
 
     __slots__ = (
         "body",
+        "cache_control",
         "content_type",
         "headers",
         "keep_alive",
@@ -67,8 +69,10 @@ class Answer:
         content_type: str = JSON,
         position: str | None = None,
         headers: Mapping[str, str] | None = None,
+        cache_control: str = NO_STORE,
     ) -> None:
         self.status = status
+        self.cache_control = cache_control
         self.body = body
         self.content_type = content_type
         self.position = position
@@ -85,9 +89,10 @@ class Answer:
         status: int = 200,
         position: str | None = None,
         headers: Mapping[str, str] | None = None,
+        cache_control: str = NO_STORE,
     ) -> Answer:
         """Return the answer that holds `value` as JSON."""
-        return cls(status, _encoder.encode(value), position=position, headers=headers)
+        return cls(status, _encoder.encode(value), position=position, headers=headers, cache_control=cache_control)
 
     async def prepare(self, request: BaseRequest) -> None:
         """Note the request that is answered."""
@@ -109,7 +114,15 @@ class Answer:
 
     def head(self, request: BaseRequest) -> bytes:
         """Return the status line and the headers."""
-        lines = [_HEADS[self.status], "Date: ", _date.text(), "\r\nX-Request-Id: ", self.request_id, "\r\n"]
+        lines = [
+            _HEADS[self.status],
+            self.cache_control,
+            "\r\nDate: ",
+            _date.text(),
+            "\r\nX-Request-Id: ",
+            self.request_id,
+            "\r\n",
+        ]
         if self.status not in _BODILESS:
             lines.append(f"Content-Type: {self.content_type}\r\n{self._framing(request)}")
         if self.position is not None:

@@ -27,7 +27,7 @@ from secretsd.model import (
     Schedule,
     SecretList,
 )
-from secretsd.service import Answered, ReadResult, Selector
+from secretsd.service import Answered, KeySet, ReadResult, Selector
 
 
 class Metrics(Protocol):
@@ -133,5 +133,5 @@ class Service(Protocol):
     def event_keys(self) -> dict[str, object]:
         """Return the JWK set of the event-signing keys."""
 
-    def jwks(self) -> dict[str, object]:
+    def jwks(self) -> KeySet:
         """Return the JWK set of the published secrets."""

@@ -62,7 +62,11 @@ _HEADERS: Final = {
         "description": "EPOCH:GENERATION of the vault at the decision",
         "schema": {"type": "string"},
     },
-    "ETag": {"description": "The version's kid in double quotes", "schema": {"type": "string"}},
+    "ETag": {
+        "description": "What If-None-Match takes, in double quotes; a secret's is the version's kid",
+        "schema": {"type": "string"},
+    },
+    "Cache-Control": {"description": "How long the answer may be kept", "schema": {"type": "string"}},
 }
 _SCHEMES: Final = {
     "client": {
@@ -109,6 +113,11 @@ def _operation(
             "description": "The caller has this version",
             "headers": _header_refs("X-Request-Id", "Vault-Generation", "ETag"),
         }
+    if route.action == "jwks":
+        operation["responses"]["304"] = {
+            "description": "The set is the one that the caller has",
+            "headers": _header_refs("X-Request-Id", "ETag", "Cache-Control"),
+        }
     if route.action == "health":
         operation["responses"]["503"] = {**_success(route, answer), "description": "The daemon can't serve"}
     return operation
@@ -130,6 +139,8 @@ def _success(route: OpenRoute | ClientRoute, answer: dict[str, Any] | None) -> d
         names.append("Vault-Generation")
     if route.action in {"read", "create", "update", "restore"}:
         names.append("ETag")
+    if route.action == "jwks":
+        names += ["ETag", "Cache-Control"]
     success: dict[str, Any] = {"description": "Done", "headers": _header_refs(*names)}
     if answer is not None:
         success["content"] = {"application/json": {"schema": answer}}

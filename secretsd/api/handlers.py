@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from prometheus_client.exposition import choose_encoder
+from secretsd_bus import b64url_encode
 
 from secretsd.api import bodies, queries
 from secretsd.api.answers import Answer
@@ -44,9 +47,16 @@ def event_keys(service: Service, incoming: Incoming) -> Answer:
 
 
 def jwks(service: Service, incoming: Incoming) -> Answer:
-    """GET /.well-known/jwks.json."""
+    """GET /.well-known/jwks.json: for caches, unlike everything else."""
     queries.parameters(incoming)
-    return Answer.of(service.jwks())
+    found = service.jwks()
+    answer = Answer.of({"keys": found.keys}, cache_control=f"public, max-age={found.max_age_secs}")
+    tag = b64url_encode(hashlib.sha256(answer.body).digest()[:16])
+    answer.headers = {"ETag": f'"{tag}"'}
+    condition = queries.NoneMatch.of(incoming)
+    if condition is not None and condition.holds(tag):
+        return Answer(304, headers=answer.headers, cache_control=answer.cache_control)
+    return answer
 
 
 async def bus(service: Service, caller: Caller, incoming: Incoming) -> Answer:

@@ -123,6 +123,14 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         action="jwks",
         summary="The public halves of the secrets whose rule says `jwks: true`, current and in grace",
         answer=JwkSet,
+        parameters=(
+            Parameter(
+                name="If-None-Match",
+                where="header",
+                description="The ETag of a set in double quotes, or several: 304 where one of them is that of now",
+                schema={"type": "string"},
+            ),
+        ),
         handler=handlers.jwks,
     ),
     ClientRoute(

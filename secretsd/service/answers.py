@@ -25,6 +25,13 @@ class ReadResult(Struct, frozen=True):
     kid: str
 
 
+class KeySet(Struct, frozen=True):
+    """A JWK set; who has it may go by it for `max_age_secs`."""
+
+    keys: list[dict[str, str]]
+    max_age_secs: int
+
+
 class Selector(Struct, frozen=True):
     """Which version is meant; none of them: the current one."""
 

@@ -15,7 +15,8 @@ from secretsd.errors import AuditWriteError, Problem
 from secretsd.model import BusInfo, Changes, Health, SecretAnswer, SecretList
 from secretsd.rotation.announce import metadata, previous
 from secretsd.rotation.generate import public_jwk
-from secretsd.service.answers import Answered, ReadResult, Selector
+from secretsd.rotation.keyset import fresh_for_ms, published
+from secretsd.service.answers import Answered, KeySet, ReadResult, Selector
 from secretsd.service.core import Core
 from secretsd.service.gate import audit_unavailable, keep_reserve
 from secretsd.service.history import changes_since, readable_version
@@ -145,22 +146,22 @@ class Reads:
         """Return the JWK set of the keys that sign events, those of the past with the line that ended each."""
         return self._core.event_keys.key_set()
 
-    def jwks(self) -> dict[str, object]:
-        """Return the JWK set of the signing keys that the policy publishes: current ones and those in grace."""
+    def jwks(self) -> KeySet:
+        """Return the JWK set of the signing keys that the policy publishes, and how long it may be kept."""
         core = self._core
         core.serving()
         now_ms = core.clock.now_ms()
-        published: dict[str, dict[str, str]] = {}
-        for name, record in core.document.secrets.items():
-            if record.type != "jwt_signing_key" or not core.policy.rule_for(name).jwks:
-                continue
-            for version in record.versions:
-                if version is record.current or (version.grace_until or 0) > now_ms:
-                    published[version.kid] = self._jwks.get(version.kid) or public_jwk(
-                        core.vault.open(name, version), version.kid
-                    )
-        self._jwks = published
-        return {"keys": list(published.values())}
+        of_policy = {
+            name: record
+            for name, record in core.document.secrets.items()
+            if record.type == "jwt_signing_key" and core.policy.rule_for(name).jwks
+        }
+        self._jwks = {
+            version.kid: self._jwks.get(version.kid) or public_jwk(core.vault.open(name, version), version.kid)
+            for name, record in of_policy.items()
+            for version in published(record, now_ms)
+        }
+        return KeySet([*self._jwks.values()], fresh_for_ms(of_policy.values(), now_ms) // 1000)
 
     def _found(self, document: Document, name: str, selector: Selector, min_generation: int | None) -> VersionRecord:
         if min_generation is not None and min_generation > document.generation:

@@ -27,7 +27,7 @@ from secretsd.model import (
     SecretAnswer,
     SecretList,
 )
-from secretsd.service import Answered, ReadResult
+from secretsd.service import Answered, KeySet, ReadResult
 
 POSITION = "ep-och_1:42"
 KID = "kid-0123456789abcdef"
@@ -186,8 +186,8 @@ class FakeService:
     def event_keys(self) -> dict[str, object]:
         return {"keys": [{"kty": "OKP", "kid": "event"}]}
 
-    def jwks(self) -> dict[str, object]:
-        return {"keys": [{"kty": "OKP", "kid": "published"}]}
+    def jwks(self) -> KeySet:
+        return KeySet([{"kty": "OKP", "kid": "published"}], 1234)
 
 
 @dataclass

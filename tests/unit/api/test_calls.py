@@ -32,6 +32,16 @@ async def test_a_secret_is_answered_with_value_position_and_etag(ask: Ask, servi
     )
 
 
+async def test_the_published_keys_are_for_caches_and_are_not_sent_twice(ask: Ask) -> None:
+    reply = await ask("GET", "/.well-known/jwks.json")
+    assert reply.headers["cache-control"] == "public, max-age=1234"
+    tag = reply.headers["etag"]
+    again = await ask("GET", "/.well-known/jwks.json", {"If-None-Match": f'"other", {tag}'})
+    assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+    assert again.headers["cache-control"] == "public, max-age=1234"
+    assert (await ask("GET", "/.well-known/jwks.json", {"If-None-Match": '"other"'})).status == 200
+
+
 @pytest.mark.parametrize(
     ("method", "target"),
     [("GET", "/secret/a"), ("GET", "/secrets"), ("GET", "/healthz"), ("GET", "/nothing"), ("PUT", "/secret/a")],

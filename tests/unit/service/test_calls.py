@@ -337,8 +337,21 @@ async def test_the_public_halves_are_published_while_current_or_in_grace(bench: 
     name = "jwt_signing_key"
     made = (await bench.service.create(bench.caller(), CreateSecret(name=name), idempotency_key=None)).value
     (rotated,) = await rotate(bench, name, grace_period="1d")
-    kids = [key["kid"] for key in bench.service.jwks()["keys"]]  # type: ignore[attr-defined]  # a JWK set
+    kids = [key["kid"] for key in bench.service.jwks().keys]
     assert kids == [rotated.kid, made.kid]
     bench.clock.advance(DAY_MS)
-    assert [key["kid"] for key in bench.service.jwks()["keys"]] == [rotated.kid]  # type: ignore[attr-defined]  # a JWK set
-    assert "d" not in bench.service.jwks()["keys"][0]  # type: ignore[index]  # a JWK set
+    assert [key["kid"] for key in bench.service.jwks().keys] == [rotated.kid]
+    assert "d" not in bench.service.jwks().keys[0]
+
+
+async def test_the_set_may_be_kept_until_it_changes_by_itself_and_an_hour_at_most(bench: Bench) -> None:
+    name = "jwt_signing_key"
+    assert bench.service.jwks().max_age_secs == 3600
+    await bench.service.create(bench.caller(), CreateSecret(name=name, rotation_period="30d"), idempotency_key=None)
+    assert bench.service.jwks().max_age_secs == 3600
+    bench.clock.advance(30 * DAY_MS - 90_500)
+    assert bench.service.jwks().max_age_secs == 90
+    bench.clock.advance(90_500)
+    assert bench.service.jwks().max_age_secs == 1
+    await rotate(bench, name, grace_period="10m")
+    assert bench.service.jwks().max_age_secs == 600
