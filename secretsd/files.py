@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -28,9 +30,13 @@ class NotSynced(OSError):
 
 def read_private(path: Path) -> bytes:
     """Return the bytes of a file that only its owner may use. Raises OSError, or ReadableByOthers."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    # Without O_NONBLOCK a named pipe that nobody writes to would be waited for without end, and without a word.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o777
+        kind = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        mode = kind & 0o777
         if mode & 0o077:
             raise ReadableByOthers(path, mode)
         return file.read()

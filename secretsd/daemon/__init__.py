@@ -27,7 +27,9 @@ DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
 
 def main() -> None:
     """Run the daemon and exit: 0 after SIGTERM, 69 no socket, 75 vault locked, 78 bad config, policy, key or vault."""
-    sys.exit(serve(_arguments().config))
+    status = serve(_arguments().config)
+    logs.let_go()
+    sys.exit(status)
 
 
 def serve(path: Path) -> int:

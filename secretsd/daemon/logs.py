@@ -54,5 +54,13 @@ def set_up(settings: Logging) -> None:
         root.setLevel(_LEVELS[settings.level])
 
 
+def let_go() -> None:
+    """Drop what standard error no longer takes: at the interpreter's end it would make the exit status 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def _rfc3339(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}Z"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -120,6 +121,14 @@ def test_an_edited_or_truncated_vault_is_refused(stopped: Daemon, change: Callab
     assert str(stopped.vault_path) in stopped.refuses(BAD)
 
 
+@pytest.mark.parametrize("which", ["vault_path", "master_key_path"])
+def test_a_pipe_in_a_file_s_place_is_refused_and_not_waited_for(stopped: Daemon, which: str) -> None:
+    path: Path = getattr(stopped, which)
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    assert f"{path}: not a regular file" in stopped.refuses(78)
+
+
 def test_a_vault_of_another_installation_is_refused(stopped: Daemon, new_daemon: New) -> None:
     other = new_daemon().start()
     other.api.create("x", "w")
@@ -216,6 +225,15 @@ def test_sigterm_ends_with_0_after_signing_off(new_daemon: New) -> None:
     assert daemon.terminate() == 0
     assert daemon.verified_log()[-1].type == "daemon.stopped"
     assert not daemon.socket_path.exists()
+
+
+def test_sigterm_ends_with_0_though_nobody_reads_any_more_what_it_says(new_daemon: New) -> None:
+    daemon = new_daemon(wrap=["bash", "-c", 'exec "$@" 2> >(head -n 1 >/dev/null)', "bash"]).start()
+    daemon.api.create("x", "v")
+    daemon.reload()
+    daemon.reload()
+    assert daemon.api.value("x") == "v"
+    assert daemon.terminate() == 0
 
 
 def test_sigint_ends_in_order_too(new_daemon: New) -> None:
