@@ -21,6 +21,9 @@ from tests.support.mqtt_packets import CONNECT, PUBLISH, Packet, Publish, acknow
 from tests.support.relay import Peer, Relay
 from tests.support.waiting import eventually
 
+_VERSION_3_1_1 = 4
+_UNACCEPTABLE_VERSION = b"\x20\x02\x00\x01"
+
 Match = Callable[[Publish], bool]
 Rule = Callable[[Publish], Iterable[Publish]]
 
@@ -89,6 +92,7 @@ class MqttProxy(Relay):
         self._meddlings: list[Meddling] = []
         self._changes: dict[int, Callable[[Packet], Packet | None]] = {}
         self._subscribers: set[_Subscriber] = set()
+        self._is_old = False
 
     @property
     def url(self) -> str:
@@ -120,6 +124,10 @@ class MqttProxy(Relay):
     def change(self, kind: int, change: Callable[[Packet], Packet | None]) -> None:
         """Change the broker's packets of another kind than PUBLISH; None: lose them."""
         self.call(lambda: self._changes.update({kind: change}))
+
+    def refuse_version_5(self) -> None:
+        """Know no MQTT 5, and say so as a broker of that age does: in a CONNACK of 3.1.1, and no more."""
+        self._is_old = True
 
     def inject(self, *messages: Publish) -> None:
         """Deliver messages to all clients, as the broker would."""
@@ -154,6 +162,9 @@ class MqttProxy(Relay):
             packet = await read_packet(near.reader)
             await self.passing("up")
             if packet.kind == CONNECT:
+                if self._is_old and packet.level > _VERSION_3_1_1:
+                    await near.send(_UNACCEPTABLE_VERSION)
+                    return
                 self._subscribers.add(_Subscriber(near, packet.level))
             await far.send(packet.encode())
 

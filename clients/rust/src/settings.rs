@@ -1,0 +1,395 @@
+//! Where the daemon and the broker are, and who this client is.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::client::SecretsClient;
+use crate::error::{Result, SecretsError};
+use crate::http::Http;
+use crate::model::BusInfo;
+use crate::socket::usable_default;
+use crate::state::Times;
+use crate::tls::TlsFiles;
+use crate::trust::Trust;
+use crate::verify::Topics;
+
+const DEFAULT_URL: &str = "http://127.0.0.1:8081";
+const MQTT_FORM: &str = "write the broker's url as mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS";
+
+/// Everything a client can be told. The token isn't shown by `Debug`.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) url: String,
+    pub(crate) client_id: Option<String>,
+    pub(crate) token: Option<SecretString>,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) tls: TlsFiles,
+    pub(crate) pubkey: Option<PathBuf>,
+    pub(crate) mqtt_url: Option<String>,
+    pub(crate) mqtt_username: Option<String>,
+    pub(crate) mqtt_password_file: Option<PathBuf>,
+    pub(crate) mqtt_tls: TlsFiles,
+    pub(crate) timeout: Duration,
+    pub(crate) times: Times,
+}
+
+/// How to connect to the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BusSettings {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) is_tls: bool,
+    pub(crate) username: Option<String>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) tls: TlsFiles,
+}
+
+impl Settings {
+    /// Fails now for what would fail later: the client is made where errors are looked at.
+    pub(crate) fn check(&self) -> Result<()> {
+        Http::new(self)?;
+        Trust::from_pem_file(self.pubkey.as_deref())?;
+        if let Some(url) = &self.mqtt_url {
+            let (url, topic_prefix, node) = (url.clone(), "jarvis/secretsd".into(), "node".into());
+            self.bus(&BusInfo {
+                url,
+                topic_prefix,
+                node,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Returns how to connect to the broker that the settings name, or else the daemon.
+    pub(crate) fn bus(&self, info: &BusInfo) -> Result<BusSettings> {
+        self.bus_of(info)
+            .map_err(|why| SecretsError::Settings(format!("the broker's settings make no sense: {why}")))
+    }
+
+    fn bus_of(&self, info: &BusInfo) -> std::result::Result<BusSettings, &'static str> {
+        Topics::new(&info.topic_prefix)?;
+        let (host, port, is_tls) = parse_mqtt_url(self.mqtt_url.as_ref().unwrap_or(&info.url))?;
+        if self.mqtt_password_file.is_some() && self.mqtt_username.is_none() {
+            return Err("a password file needs a username beside it");
+        }
+        if !self.mqtt_tls.is_paired() {
+            return Err("certificate and key come together");
+        }
+        if !is_tls && !self.mqtt_tls.is_empty() {
+            return Err("CA file, certificate and key are for TLS: write the url as mqtts://…");
+        }
+        Ok(BusSettings {
+            host,
+            port,
+            is_tls,
+            username: self.mqtt_username.clone(),
+            password_file: self.mqtt_password_file.clone(),
+            tls: self.mqtt_tls.clone(),
+        })
+    }
+}
+
+fn parse_mqtt_url(url: &str) -> std::result::Result<(String, u16, bool), &'static str> {
+    let (is_tls, rest) = match (url.strip_prefix("mqtt://"), url.strip_prefix("mqtts://")) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
+        _ => return Err(MQTT_FORM),
+    };
+    if rest.contains('@') {
+        return Err("the broker's url holds no credentials: use username and password file");
+    }
+    let place = rest.strip_suffix('/').unwrap_or(rest);
+    if place.contains(|character: char| "/?#".contains(character) || character.is_whitespace()) {
+        return Err(MQTT_FORM);
+    }
+    // An IPv6 address stands in brackets, and has colons of its own.
+    let (host, port) = match place.strip_prefix('[').and_then(|place| place.split_once(']')) {
+        Some((host, rest)) => (host, rest),
+        None => place.split_at(place.find(':').unwrap_or(place.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(MQTT_FORM)?,
+        None if port.is_empty() => {
+            if is_tls {
+                8883
+            } else {
+                1883
+            }
+        }
+        None => return Err(MQTT_FORM),
+    };
+    if host.is_empty() {
+        return Err(MQTT_FORM);
+    }
+    Ok((host.to_owned(), port, is_tls))
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Settings")
+            .field("url", &self.url)
+            .field("client_id", &self.client_id)
+            .field("mqtt_url", &self.mqtt_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings for a client, one by one: [`SecretsClient::builder`].
+///
+/// What isn't set has the default of the environment variable that docs/client.md names for it, as if that were not set.
+#[derive(Debug, Clone)]
+#[must_use = "a builder makes a client only when `build` is called"]
+pub struct Builder {
+    settings: Settings,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            settings: Settings {
+                url: default_url(),
+                client_id: None,
+                token: None,
+                token_file: None,
+                tls: TlsFiles::default(),
+                pubkey: None,
+                mqtt_url: None,
+                mqtt_username: None,
+                mqtt_password_file: None,
+                mqtt_tls: TlsFiles::default(),
+                timeout: Duration::from_secs(5),
+                times: Times::default(),
+            },
+        }
+    }
+}
+
+impl Builder {
+    /// Reads the JARVIS_* variables through `variable`; an empty one counts as not set.
+    pub(crate) fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let text = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let path = |name: &str| text(name).map(PathBuf::from);
+        let files = |ca: &str, cert: &str, key: &str| TlsFiles {
+            ca: path(ca),
+            cert: path(cert),
+            key: path(key),
+        };
+        Self {
+            settings: Settings {
+                url: text("JARVIS_SECRETS_URL").unwrap_or_else(default_url),
+                client_id: text("JARVIS_CLIENT_ID"),
+                token: text("JARVIS_CLIENT_TOKEN").map(SecretString::from),
+                token_file: path("JARVIS_CLIENT_TOKEN_FILE"),
+                tls: files(
+                    "JARVIS_SECRETS_CA_FILE",
+                    "JARVIS_CLIENT_CERT_FILE",
+                    "JARVIS_CLIENT_KEY_FILE",
+                ),
+                pubkey: path("JARVIS_SECRETS_PUBKEY"),
+                mqtt_url: text("JARVIS_MQTT_URL"),
+                mqtt_username: text("JARVIS_MQTT_USERNAME"),
+                mqtt_password_file: path("JARVIS_MQTT_PASSWORD_FILE"),
+                mqtt_tls: files("JARVIS_MQTT_CA_FILE", "JARVIS_MQTT_CERT_FILE", "JARVIS_MQTT_KEY_FILE"),
+                ..Self::default().settings
+            },
+        }
+    }
+
+    #[cfg(feature = "compat")]
+    pub(crate) fn or_client_id(mut self, client_id: &str) -> Self {
+        self.settings.client_id.get_or_insert_with(|| client_id.to_owned());
+        self
+    }
+
+    /// `http://host:port`, `https://host:port` or `unix:///path`.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.settings.url = url.into();
+        self
+    }
+
+    /// The client's name in the policy.
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.settings.client_id = Some(client_id.into());
+        self
+    }
+
+    /// A bearer token that proves the client.
+    pub fn token(mut self, token: impl Into<SecretString>) -> Self {
+        self.settings.token = Some(token.into());
+        self
+    }
+
+    /// A file with the token; it is read again when it changes, and after a 401.
+    pub fn token_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.settings.token_file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// With `https://`: a PEM of whom to trust, instead of the system's authorities.
+    pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.settings.tls.ca = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// With `https://`: a certificate that proves the client, and its key, in PEM; read again when they change.
+    pub fn certificate(mut self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Self {
+        self.settings.tls.cert = Some(cert_file.as_ref().to_owned());
+        self.settings.tls.key = Some(key_file.as_ref().to_owned());
+        self
+    }
+
+    /// A PEM of the daemon's event-signing key, instead of asking the daemon for it.
+    pub fn pubkey(mut self, path: impl AsRef<Path>) -> Self {
+        self.settings.pubkey = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// The broker, `mqtt://host:port` or `mqtts://host:port`, instead of the one that the daemon names.
+    pub fn mqtt_url(mut self, url: impl Into<String>) -> Self {
+        self.settings.mqtt_url = Some(url.into());
+        self
+    }
+
+    /// Whom to be for the broker, and a file with the password.
+    pub fn mqtt_login(mut self, username: impl Into<String>, password_file: impl AsRef<Path>) -> Self {
+        self.settings.mqtt_username = Some(username.into());
+        self.settings.mqtt_password_file = Some(password_file.as_ref().to_owned());
+        self
+    }
+
+    /// With `mqtts://`: a PEM of whom to trust.
+    pub fn mqtt_ca_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.settings.mqtt_tls.ca = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// With `mqtts://`: a certificate for the broker, and its key, in PEM.
+    pub fn mqtt_certificate(mut self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Self {
+        self.settings.mqtt_tls.cert = Some(cert_file.as_ref().to_owned());
+        self.settings.mqtt_tls.key = Some(key_file.as_ref().to_owned());
+        self
+    }
+
+    /// How long one question to the daemon may take, and the broker's answer to a subscription: 5 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// A value's time to live while a configured bus doesn't vouch for it: 30 s.
+    pub fn ttl_silent(mut self, ttl: Duration) -> Self {
+        self.settings.times.ttl_silent = ttl;
+        self
+    }
+
+    /// A value's time to live where the daemon uses no bus: 300 s.
+    pub fn ttl_without_bus(mut self, ttl: Duration) -> Self {
+        self.settings.times.ttl_without_bus = ttl;
+        self
+    }
+
+    /// How long a value that was current is served while the daemon is away: an hour.
+    pub fn max_stale(mut self, max_stale: Duration) -> Self {
+        self.settings.times.max_stale = max_stale;
+        self
+    }
+
+    /// Returns the client. It needs neither the daemon nor the broker yet, nor a thread.
+    ///
+    /// # Errors
+    /// [`SecretsError::Settings`] for what makes no sense.
+    pub fn build(self) -> Result<SecretsClient> {
+        SecretsClient::with_settings(self.settings)
+    }
+}
+
+/// Returns where the daemon is expected: at its packaged socket if that can be trusted, else on TCP.
+fn default_url() -> String {
+    usable_default().map_or_else(|| DEFAULT_URL.into(), |socket| format!("unix://{}", socket.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brokers_url_is_host_and_port() {
+        let parsed = |url| {
+            parse_mqtt_url(url)
+                .map(|(host, port, is_tls)| format!("{host} {port} {is_tls}"))
+                .ok()
+        };
+        assert_eq!(parsed("mqtt://broker").as_deref(), Some("broker 1883 false"));
+        assert_eq!(parsed("mqtts://broker/").as_deref(), Some("broker 8883 true"));
+        assert_eq!(parsed("mqtt://[::1]:99").as_deref(), Some("::1 99 false"));
+        assert_eq!(parsed("mqtt://[::1]").as_deref(), Some("::1 1883 false"));
+        for url in [
+            "",
+            "broker",
+            "http://broker",
+            "mqtt://",
+            "mqtt://:1883",
+            "mqtt://a:0",
+            "mqtt://a:b",
+            "mqtt://a:70000",
+            "mqtt://u:p@a",
+            "mqtt://a/b",
+            "mqtt://a?b",
+            "mqtt://a#b",
+            "mqtt://[::1",
+            "mqtt://[::1]x",
+            "mqtt://::1",
+        ] {
+            assert_eq!(parsed(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_environment_says_the_same_as_for_the_python_client() {
+        let built = Builder::from_variables(|name| Some(format!("/{name}"))).settings;
+        let file = |name: &str| Some(PathBuf::from(format!("/{name}")));
+        assert_eq!(built.url, "/JARVIS_SECRETS_URL");
+        assert_eq!(built.client_id.as_deref(), Some("/JARVIS_CLIENT_ID"));
+        assert_eq!(built.token_file, file("JARVIS_CLIENT_TOKEN_FILE"));
+        assert_eq!(built.tls.ca, file("JARVIS_SECRETS_CA_FILE"));
+        assert_eq!(built.tls.cert, file("JARVIS_CLIENT_CERT_FILE"));
+        assert_eq!(built.tls.key, file("JARVIS_CLIENT_KEY_FILE"));
+        assert_eq!(built.pubkey, file("JARVIS_SECRETS_PUBKEY"));
+        assert_eq!(built.mqtt_url.as_deref(), Some("/JARVIS_MQTT_URL"));
+        assert_eq!(built.mqtt_username.as_deref(), Some("/JARVIS_MQTT_USERNAME"));
+        assert_eq!(built.mqtt_password_file, file("JARVIS_MQTT_PASSWORD_FILE"));
+        assert_eq!(built.mqtt_tls.ca, file("JARVIS_MQTT_CA_FILE"));
+        assert_eq!(built.mqtt_tls.cert, file("JARVIS_MQTT_CERT_FILE"));
+        assert_eq!(built.mqtt_tls.key, file("JARVIS_MQTT_KEY_FILE"));
+        let empty = Builder::from_variables(|_| Some(String::new())).settings;
+        assert_eq!(
+            (empty.client_id, empty.mqtt_url, empty.url),
+            (None, None, default_url())
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_where_the_client_is_made_and_no_token_is_shown() {
+        let given = || Builder::default().url("http://127.0.0.1:1");
+        for (builder, said) in [
+            (given().url("nowhere"), "URL"),
+            (given().client_id("é"), "name"),
+            (given().token("a b"), "token"),
+            (given().token("a").token_file("b"), "either"),
+            (given().ca_file("/ca"), "https"),
+            (given().pubkey("/nowhere.pem"), "/nowhere.pem"),
+            (given().mqtt_url("mqtt://u:p@a"), "credentials"),
+            (given().mqtt_url("mqtt://a").mqtt_ca_file("/ca"), "mqtts"),
+        ] {
+            match builder.build() {
+                Err(SecretsError::Settings(why)) => assert!(why.contains(said), "{why}"),
+                other => panic!("{said}: {:?}", other.map(drop)),
+            }
+        }
+        assert!(!format!("{:?}", given().token("hunter2")).contains("hunter2"));
+    }
+}
