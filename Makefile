@@ -17,7 +17,7 @@ HAVE_BROKER := $(BUS_URL)$(if $(filter amqtt,$(BROKER)),,$(shell PATH="$$PATH:/u
 RUN_KIND := $(if $(HAVE_BROKER),run,tryout)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-deploy test-home-assistant test-rust bench reference lint format clean tools-for-tests
+.PHONY: help run test test-slow test-deploy test-home-assistant test-rust bench incidents reference lint format clean tools-for-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,13 +36,16 @@ test-deploy: $(VENV)/.ready-dev tools-for-tests ## containers, systemd and the i
 	$(BIN)/python -m pytest -m deploy $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-home-assistant: $(VENV)/.ready-dev tools-for-tests ## entities and blueprints in a real Home Assistant, installed once
-	$(BIN)/python -m pytest -m home_assistant $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m home_assistant -n 2 --dist loadfile $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-rust: $(VENV)/.ready-dev tools-for-tests ## the client in Rust: style, lints, tests against the real daemon (cargo and crates.io)
 	@tools/rust-client test
 
 bench: $(VENV)/.ready-dev tools-for-tests ## the figures of docs/performance.md, under four minutes (FIGURES="reads rotation")
 	$(BIN)/python -m tests.bench $(FIGURES)
+
+incidents: $(VENV)/.ready-dev tools-for-tests ## record the incidents anew that the alert rules are tested on (root; a quarter of an hour)
+	$(BIN)/python -m tests.monitoring.record $(NAMES)
 
 reference: $(VENV)/.ready-dev ## write docs/openapi.json, asyncapi.json, schemas/, reference.md and man/ anew
 	$(BIN)/python -m tools.reference

@@ -61,6 +61,7 @@ def home(hass: Path, broker: Broker, daemon: Daemon) -> Iterator[Home]:
         running.start()
         running.wait_state("binary_sensor.secretsd_testnode_connection", "on")
         running.wait_state("binary_sensor.secretsd_testnode_problem", "off")
+        running.wait_available("event.secretsd_testnode_events")
         yield running
     finally:
         running.close()

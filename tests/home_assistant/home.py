@@ -132,6 +132,15 @@ class Home:
 
         return eventually(there, f"{entity} is {state} {attributes}", within=PATIENCE_SECS)
 
+    def wait_available(self, entity: str) -> None:
+        """Wait until there is an entity which can have a state, that is: which has been discovered since the start."""
+
+        def there() -> bool:
+            found = self.state(entity)
+            return found is not None and found["state"] != "unavailable"
+
+        eventually(there, f"{entity} is available", within=PATIENCE_SECS)
+
     def _runs(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.directory / "output").read_text()[-4000:] + self.log[-4000:]

@@ -14,6 +14,10 @@ from tests.support.waiting import always, eventually
 QUIET_SECS = 2.0
 """How long nothing more may happen."""
 
+OFFLINE_SECS = 8
+"""How long the daemon may be away before it is told: longer than a restart takes on a busy machine."""
+LONGER_SECS = OFFLINE_SECS + 1.5
+
 DEVICE = "secretsd_testnode"
 
 
@@ -41,7 +45,7 @@ OFFLINE = automation(
     "kind",
     connection=f"binary_sensor.{DEVICE}_connection",
     checkpoint=f"binary_sensor.{DEVICE}_checkpoint",
-    patience={"seconds": 4},
+    patience={"seconds": OFFLINE_SECS},
 )
 FOLLOWING = [of_events("access_denied"), of_events("secret_expiring"), of_events("secret_rotated"), OFFLINE]
 """All but the digest, which asks for a time."""

@@ -8,14 +8,13 @@ import pytest
 
 from secretsd.outbox.homeassistant.ids import device_id
 from tests.home_assistant.home import Home
-from tests.home_assistant.runs import DEVICE, FOLLOWING, Runs
+from tests.home_assistant.runs import DEVICE, FOLLOWING, LONGER_SECS, Runs
 from tests.home_assistant.test_blueprints import ids, published
 from tests.support.broker import Broker
 from tests.support.daemon import NODE, Daemon
 from tests.support.waiting import always, eventually
 
 BLUEPRINTS = ("access_denied", "secret_expiring", "secret_rotated", "daemon_offline")
-LONGER_THAN_PATIENCE = 6.0
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +38,12 @@ def last_runs(home: Home) -> dict[str, str | None]:
 
 
 def settled(home: Home) -> None:
+    """Wait until Home Assistant shows the daemon as it is: until discovery has come anew, all is unavailable."""
     home.wait_state(f"binary_sensor.{DEVICE}_connection", "on")
     home.wait_state(f"binary_sensor.{DEVICE}_problem", "off")
+    home.wait_available(f"event.{DEVICE}_events")
+    for name in BLUEPRINTS:
+        home.wait_state(f"automation.{name}", "on")
 
 
 def restart_home_assistant(home: Home, broker: Broker, daemon: Daemon) -> None:
@@ -83,7 +86,7 @@ def test_a_restart_raises_no_alarm_and_repeats_nothing(
     last = last_runs(home)
     disturb(home, broker, daemon)
     settled(home)
-    always(lambda: last_runs(home) == last, "an automation runs", during=LONGER_THAN_PATIENCE)
+    always(lambda: last_runs(home) == last, "an automation runs", during=LONGER_SECS)
     with Runs(broker.url, daemon.keyring()) as after:
         after.wait("secret_rotated", rotated(daemon))
 
@@ -142,7 +145,7 @@ def test_a_daemon_that_stays_away_is_told_once_also_over_a_restart_of_home_assis
     home.restart()
     home.wait_state(f"binary_sensor.{DEVICE}_connection", "off")
     # What the time pattern does every five minutes.
-    always(lambda: len(runs.of("daemon_offline")) == 1, "it is told again", during=LONGER_THAN_PATIENCE)
+    always(lambda: len(runs.of("daemon_offline")) == 1, "it is told again", during=LONGER_SECS)
     home.call("automation/trigger", entity_id="automation.daemon_offline", skip_condition=False)
     runs.wait("daemon_offline", ["offline"])
 

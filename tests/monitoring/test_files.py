@@ -15,6 +15,7 @@ from tests.support.metrics import Family, Series, families, labels_of, missing
 
 PAGE = ROOT / "docs" / "monitoring.md"
 INCIDENTS = sorted((ROOT / "tests/monitoring/incidents").glob("*.yml"))
+RECORDED = sorted((ROOT / "tests/monitoring/recorded").glob("*.yml"))
 SHOWN = re.compile(r"\{\{ *(\w+) *\}\}")
 TEMPLATED = re.compile(r"\$labels\.(\w+)")
 GRAFANA = {"datasource", "instance", "__rate_interval"}
@@ -44,7 +45,7 @@ def test_every_panel_asks_for_what_a_daemon_exposes(dashboard: dict[str, Any], e
 def test_every_incident_is_made_of_what_a_daemon_exposes(exposed: list[Series]) -> None:
     recorded = {
         one["series"]
-        for path in INCIDENTS
+        for path in [*INCIDENTS, *RECORDED]
         for test in yaml.safe_load(path.read_text())["tests"]
         for one in test["input_series"]
     }
@@ -114,6 +115,16 @@ def test_the_page_lists_every_metric_as_it_is(metrics: str) -> None:
 def test_the_page_explains_every_alert_with_its_severity(rules: list[dict[str, Any]]) -> None:
     told = dict(re.findall(r"^\| `(Secretsd\w+)` \| (\w+) \|", PAGE.read_text(), re.MULTILINE))
     assert told == {rule["alert"]: rule["labels"]["severity"] for rule in rules}
+
+
+def test_the_page_says_what_each_recording_raises() -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*)[^|]* \| ([^|]+) \|$", PAGE.read_text(), re.MULTILINE)
+    told = {tuple(re.findall(r"`(\w+)`", names)): alerts for names, alerts in rows}
+    names = {path.stem: set(re.findall(r'alertname="(\w+)"', path.read_text())) for path in RECORDED}
+    raised = {key: set(re.findall(r"`(Secretsd\w+)`", alerts)) for key, alerts in told.items() if key[0] in names}
+    assert {name for key in raised for name in key} == set(names)
+    for key, alerts in raised.items():
+        assert set().union(*(names[name] for name in key)) == alerts, key
 
 
 def test_no_label_holds_the_name_of_a_secret_or_a_client(exposed: list[Series]) -> None:

@@ -1,4 +1,4 @@
-"""The rules on written incidents: each alert fires after its time, not before, and is over when the trouble is."""
+"""The rules on incidents, recorded and written: each alert fires in its time, and is over when the trouble is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import pytest
 import yaml
 
 from tests.monitoring.conftest import ROOT
-from tests.monitoring.test_files import INCIDENTS, targets
+from tests.monitoring.recorder import asked_for
+from tests.monitoring.scenarios import FACTOR, scene
+from tests.monitoring.scenarios import INCIDENTS as SCENARIOS
+from tests.monitoring.test_files import INCIDENTS, RECORDED, targets
+
+NOT_RECORDED = {"SecretsdPublishStalls"}
+"""A daemon breaks off a connection on which nothing is acknowledged: then it is SecretsdBrokerLost."""
 
 PROMTOOL = shutil.which("promtool")
 RULES = ROOT / "deploy/monitoring/secretsd.rules.yml"
@@ -33,11 +39,11 @@ def passes(*arguments: str, given: str | None = None) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def tried(path: Path, rules: Path) -> subprocess.CompletedProcess[str]:
-    """Run an incident on other rules than it names."""
+def tried(path: Path, rules: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run an incident on other rules than it names; the copy that says so is made in `folder`."""
     incident = yaml.safe_load(path.read_text())
     incident["rule_files"] = [str(rules)]
-    copy = rules.with_name(path.name)
+    copy = folder / f"tried-{path.name}"
     copy.write_text(yaml.safe_dump(incident))
     return promtool("test", "rules", str(copy))
 
@@ -67,6 +73,31 @@ def test_every_panels_expression_is_promql(dashboard: dict[str, Any], tmp_path: 
     passes("check", "rules", str(file))
 
 
+def test_what_a_daemon_exposed_in_real_incidents_raises_the_right_alerts() -> None:
+    passes("test", "rules", *map(str, RECORDED))
+
+
+def test_every_alert_fires_in_some_recording_or_is_known_not_to(rules: list[dict[str, Any]]) -> None:
+    recorded = {name for path in RECORDED for name in re.findall(r'alertname="(\w+)"', path.read_text())}
+    assert recorded == {rule["alert"] for rule in rules} - NOT_RECORDED
+
+
+def test_every_incident_is_recorded_with_the_rules_series_of_today() -> None:
+    assert {path.stem for path in RECORDED} == set(SCENARIOS)
+    for path in RECORDED:
+        assert asked_for() <= set(re.findall(r"secretsd_[a-z_]+", path.read_text())), f"{path.name}: make incidents"
+
+
+@pytest.mark.slow
+def test_an_incident_recorded_now_is_judged_as_the_one_that_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "again.yml"
+    with scene(SCENARIOS["daemon_killed"]) as now:
+        SCENARIOS["daemon_killed"].happens(now)
+    path.write_text(now.record.written("daemon_killed", "again", FACTOR))
+    ran = tried(path, RULES, tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 @pytest.mark.slow
 def test_alerts_fire_when_they_should_and_only_then() -> None:
     # One run for all: starting promtool takes longer than an incident. It names the file and the moment that failed.
@@ -86,7 +117,7 @@ def test_the_incidents_notice_another_time_to_fire(rules: list[dict[str, Any]], 
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": changed}]}))
     concerned = [path for path in INCIDENTS if any(f'"{name}"' in path.read_text() for name in waiting)]
-    assert [path.stem for path in concerned if tried(path, file).returncode == 0] == []
+    assert [path.stem for path in concerned if tried(path, file, tmp_path).returncode == 0] == []
 
 
 def test_a_plain_restart_would_be_noticed_by_alerts_that_do_not_wait(
@@ -95,6 +126,6 @@ def test_a_plain_restart_would_be_noticed_by_alerts_that_do_not_wait(
     file = tmp_path / "rules.yml"
     hasty = [{key: value for key, value in rule.items() if key != "for"} for rule in rules]
     file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": hasty}]}))
-    ran = tried(ROOT / "tests/monitoring/incidents/plain_restart.yml", file)
+    ran = tried(ROOT / "tests/monitoring/incidents/plain_restart.yml", file, tmp_path)
     assert ran.returncode != 0
     assert "SecretsdDown" in ran.stdout + ran.stderr

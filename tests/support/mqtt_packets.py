@@ -8,6 +8,7 @@ from typing import Final, Self
 
 CONNECT: Final = 1
 PUBLISH: Final = 3
+PUBACK: Final = 4
 SUBACK: Final = 9
 _RETAIN: Final = 0x01
 _PROPERTIES_SINCE: Final = 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,38 @@ int fdatasync(int fd) {
 int fsync(int fd) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
     if (fails(fd)) { errno = EIO; return -1; }
+    return real(fd);
+}
+"""
+
+_SLOW: Final = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* $SHIM_SLOW holds the milliseconds that a sync takes longer. */
+static void wait_first(void) {
+    FILE *file = fopen(getenv("SHIM_SLOW"), "re");
+    long ms = 0;
+    struct timespec time;
+    int (*real)(clockid_t, int, const struct timespec *, struct timespec *) =
+        (int (*)(clockid_t, int, const struct timespec *, struct timespec *))dlsym(RTLD_NEXT, "clock_nanosleep");
+    if (!file) return;
+    if (fscanf(file, "%ld", &ms) != 1) ms = 0;
+    fclose(file);
+    time.tv_sec = ms / 1000; time.tv_nsec = ms % 1000 * 1000000;
+    real(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+int fdatasync(int fd) {
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+    wait_first();
+    return real(fd);
+}
+int fsync(int fd) {
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+    wait_first();
     return real(fd);
 }
 """
@@ -80,7 +113,7 @@ class FailingSync:
 
     def __init__(self, folder: Path) -> None:
         self._flag = folder / "sync-fails"
-        self.env = {"LD_PRELOAD": str(_compiled(folder, "sync", _SYNC)), "SHIM_FLAG": str(self._flag)}
+        self.env = {"LD_PRELOAD": str(compiled(folder, "sync", _SYNC)), "SHIM_FLAG": str(self._flag)}
 
     def fail(self, path_end: str) -> None:
         """Let syncs of files whose path ends so fail from now on."""
@@ -93,12 +126,27 @@ class FailingSync:
         self._flag.unlink()
 
 
+class SlowSync:
+    """fsync and fdatasync that take longer when they are told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._told = folder / "slow"
+        self.env = {"LD_PRELOAD": str(compiled(folder, "slow", _SLOW)), "SHIM_SLOW": str(self._told)}
+        self.set(0)
+
+    def set(self, ms: int) -> None:
+        """Let each sync take so much longer."""
+        written = self._told.with_suffix(".new")
+        written.write_text(str(ms))
+        written.rename(self._told)
+
+
 class ForgedClock:
     """A wall clock that is put forward and back, and a kernel that calls it synchronised or not."""
 
     def __init__(self, folder: Path) -> None:
         self._told = folder / "clock"
-        self.env = {"LD_PRELOAD": str(_compiled(folder, "clock", _CLOCK)), "SHIM_CLOCK": str(self._told)}
+        self.env = {"LD_PRELOAD": str(compiled(folder, "clock", _CLOCK)), "SHIM_CLOCK": str(self._told)}
         self.set(0)
 
     def set(self, offset_secs: int, *, synchronised: bool = False) -> None:
@@ -108,7 +156,14 @@ class ForgedClock:
         written.rename(self._told)
 
 
-def _compiled(folder: Path, name: str, source: str) -> Path:
+def together(*environments: Mapping[str, str]) -> dict[str, str]:
+    """Return one environment for several shims; of two that change the same call the first has the last word."""
+    merged = {name: value for one in environments for name, value in one.items()}
+    return merged | {"LD_PRELOAD": ":".join(one["LD_PRELOAD"] for one in environments)}
+
+
+def compiled(folder: Path, name: str, source: str) -> Path:
+    """Return a library made of this C."""
     code, library = folder / f"{name}.c", folder / f"{name}.so"
     code.write_text(source)
     command = ["gcc", "-Wall", "-Werror", "-O1", "-shared", "-fPIC", "-o", str(library), str(code), "-ldl"]
