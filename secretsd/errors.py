@@ -134,6 +134,7 @@ PROBLEM_STATUS: Mapping[str, int] = {
     "exists": 409,
     "behind": 409,
     "passphrase-pending": 409,
+    "rotation-pending": 409,
     "history-gone": 410,
     "precondition-failed": 412,
     "too-large": 413,

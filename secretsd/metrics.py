@@ -22,6 +22,8 @@ _LINES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # Series are there from the start: `increase` doesn't see a counter's first step where it only then appears.
 _REFUSALS: Final = ("denied", "failed")
 _CHANGES: Final = (*(f"secret.{verb}" for verb in SECRET_VERBS), "policy.reloaded")
+_STEPS: Final = ("set", "test", "rollback", "finish")
+_OUTCOMES: Final = ("ok", "failed", "refused")
 _LANES: Final = ("changes", "audit", "homeassistant")
 
 
@@ -61,6 +63,12 @@ class Metrics:
             registry=self.registry,
         )
         self.changes = Counter("secretsd_changes", "Changes of secrets by event type", ["type"], registry=self.registry)
+        self.rotation_steps = Counter(
+            "secretsd_rotation_steps",
+            "Steps of rotations at other ends, by what was done and what came of it",
+            ["step", "outcome"],
+            registry=self.registry,
+        )
         self.publish_seconds = Histogram(
             "secretsd_publish_ack_seconds",
             "Time from publishing to the broker's acknowledgement",
@@ -81,6 +89,9 @@ class Metrics:
             self.refusals.labels(reason)
         for type_ in _CHANGES:
             self.changes.labels(type_)
+        for step in _STEPS:
+            for outcome in _OUTCOMES:
+                self.rotation_steps.labels(step, outcome)
         for lane in _LANES:
             self.publish_seconds.labels(lane)
             self.publish_denied.labels(lane)

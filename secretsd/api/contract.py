@@ -111,6 +111,9 @@ class Service(Protocol):
     ) -> Answered[Metadata]:
         """Make a version in grace the current value again."""
 
+    async def cancel(self, caller: Caller, name: str, *, idempotency_key: str | None) -> Answered[Metadata]:
+        """Give up a rotation that is under way."""
+
     async def delete(self, caller: Caller, name: str, *, idempotency_key: str | None) -> Answered[None]:
         """Leave a tombstone."""
 

@@ -108,6 +108,11 @@ def _operation(
             "content": {"application/json": {"schema": body}},
         }
     operation["responses"] = {str(route.status): _success(route, answer), **_problems(route)}
+    if route.later:
+        operation["responses"]["202"] = {
+            **_success(route, answer),
+            "description": "Accepted: the other end hasn't taken the new value yet, `pending` says how far it is",
+        }
     if route.action == "read":
         operation["responses"]["304"] = {
             "description": "The caller has this version",
@@ -137,7 +142,7 @@ def _success(route: OpenRoute | ClientRoute, answer: dict[str, Any] | None) -> d
     names = ["X-Request-Id"]
     if isinstance(route, ClientRoute):
         names.append("Vault-Generation")
-    if route.action in {"read", "create", "update", "restore"}:
+    if route.action in {"read", "create", "update", "restore", "cancel"}:
         names.append("ETag")
     if route.action == "jwks":
         names += ["ETag", "Cache-Control"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from msgspec import UnsetType
 from prometheus_client.exposition import choose_encoder
 from secretsd_bus import b64url_encode
 
@@ -25,6 +26,8 @@ from secretsd.model import (
 )
 
 NDJSON = "application/x-ndjson"
+ACCEPTED = 202
+"""What was asked for is in the journal, and not through to the other end yet."""
 
 
 def health(service: Service, incoming: Incoming) -> Answer:
@@ -158,7 +161,8 @@ async def rotate(service: Service, caller: Caller, incoming: Incoming) -> Answer
     key = queries.idempotency_key(incoming)
     body = await bodies.read(incoming, RotateRequest)
     answered = await service.rotate(caller, body, idempotency_key=key)
-    return Answer.of(answered.value, position=answered.position)
+    waits = any(_under_way(one) for one in answered.value.rotated)
+    return Answer.of(answered.value, status=ACCEPTED if waits else 200, position=answered.position)
 
 
 async def rotate_key(service: Service, caller: Caller, incoming: Incoming) -> Answer:
@@ -176,6 +180,14 @@ async def restore(service: Service, caller: Caller, incoming: Incoming) -> Answe
     key = queries.idempotency_key(incoming)
     body = await bodies.read(incoming, RestoreRequest)
     answered = await service.restore(caller, incoming.name, body, idempotency_key=key)
+    return _metadata(answered.value, answered.position)
+
+
+async def cancel(service: Service, caller: Caller, incoming: Incoming) -> Answer:
+    """DELETE /secret/{name}/rotation."""
+    queries.parameters(incoming)
+    key = queries.idempotency_key(incoming)
+    answered = await service.cancel(caller, incoming.name, idempotency_key=key)
     return _metadata(answered.value, answered.position)
 
 
@@ -200,7 +212,14 @@ async def audit(service: Service, caller: Caller, incoming: Incoming) -> Answer:
     return await StreamedAnswer.of_pieces(answered.value, content_type=NDJSON, position=answered.position)
 
 
+def _under_way(value: Metadata) -> bool:
+    """Tell whether the other end hasn't taken the new value yet; tidying up after that is nobody's concern."""
+    return not isinstance(value.pending, UnsetType) and value.pending.step != "finish"
+
+
 def _metadata(value: Metadata, position: str, *, status: int = 200, location: str | None = None) -> Answer:
+    if status == 200 and _under_way(value):
+        status = ACCEPTED
     headers = {"ETag": f'"{value.kid}"'}
     if location is not None:
         headers["Location"] = location

@@ -27,6 +27,7 @@ TITLES: Final = {
     "exists": "The secret exists",
     "behind": "The vault is behind",
     "passphrase-pending": "A changed passphrase was not used yet",
+    "rotation-pending": "A rotation is under way",
     "history-gone": "That far back isn't known",
     "precondition-failed": "The current version is another",
     "too-large": "The body is too large",

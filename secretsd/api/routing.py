@@ -42,6 +42,8 @@ class Route:
     answer: Any
     """The struct of the answer's body; None without one; a media type as a string where it isn't JSON."""
     status: int = 200
+    later: bool = False
+    """Whether 202 with the same members is answered where the other end hasn't taken the new value yet."""
     body: type[Request] | None = None
     max_body: int = MIB
     parameters: tuple[Parameter, ...] = ()

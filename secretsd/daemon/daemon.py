@@ -31,6 +31,7 @@ from secretsd.outbox.publisher import Publisher
 from secretsd.policy import Policy
 from secretsd.reserve import Reserve
 from secretsd.service import Core, Service
+from secretsd.service.carrier import Carrier
 from secretsd.service.changes import Changes
 from secretsd.service.commits import Committer, Done, Draft
 from secretsd.service.gate import Gate
@@ -93,6 +94,8 @@ class Daemon:
         self._service = Service(self._core)
         self._scheduler = Scheduler(self._core)
         self._core.follower.on_news = self._scheduler.seen
+        self._carrier = Carrier(self._core)
+        self._service.until_settled = self._carrier.until_settled
         self._publisher: Publisher | None = None
         if config.bus.enabled:
             self._publisher = Publisher(
@@ -159,6 +162,7 @@ class Daemon:
             log.warning("%s", warning)
         core.follower.start()
         self._scheduler.start()
+        self._carrier.start()
         if self._publisher is not None:
             self._publisher.start()
         self._server = await api.start(self._service, self._config, sockets=self._listeners)
@@ -173,8 +177,11 @@ class Daemon:
         """Answer what was asked, publish what is owed for a bounded time, sign off."""
         notify.notify("STOPPING=1")
         core = self._core
+        # Side by side: what the other end has taken becomes current, and who waits for that is answered.
+        carried = asyncio.get_running_loop().create_task(self._carrier.stop(DRAIN_SECONDS))
         if self._server is not None:
             await self._server.drain(DRAIN_SECONDS)
+        await carried
         await self._scheduler.stop()
         await core.committer.close()
         try:
@@ -220,7 +227,9 @@ class Daemon:
             self._next_policy = None
         self._service.committed(done)
         self._scheduler.committed(done)
-        if self._publisher is not None:
+        self._carrier.committed(done)
+        if self._publisher is not None and (done.events or done.resealed):
+            # A step of a rotation has no events, and changes nothing that was published.
             self._publisher.committed(done.names)
 
     def _written(self, events: Sequence[Event]) -> None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from secretsd.daemon.firststart import StateFiles
 from secretsd.model import NEVER_MS
 from secretsd.outbox.publisher import Publisher
+from secretsd.rotation.pending import in_way, is_failing
 from secretsd.service import BusStatus, Core, Service
 from secretsd.service.reads import VERSION
 from secretsd.service.scheduler import Scheduler
@@ -32,6 +33,16 @@ def meter(service: Service, scheduler: Scheduler, publisher: Publisher | None) -
         "Secrets by status",
         "status",
         {status: partial(_count, core, status) for status in _STATUSES},
+    )
+    metrics.watch(
+        "secretsd_rotations_under_way",
+        "Rotations that are on their way to the other end",
+        lambda: sum(1 for record in core.document.secrets.values() if in_way(record) is not None),
+    )
+    metrics.watch(
+        "secretsd_rotations_failing",
+        "Rotations that don't get through to the other end; the old value is in force",
+        lambda: sum(1 for record in core.document.secrets.values() if is_failing(record)),
     )
     metrics.watch(
         "secretsd_next_expiry_seconds",

@@ -23,6 +23,7 @@ NEEDS: Final[dict[str, Capability]] = {
     "create": "write",
     "update": "write",
     "restore": "rotate",
+    "cancel": "rotate",
 }
 """The right that an action needs; actions are rights, or what the audit log calls them."""
 

@@ -12,7 +12,7 @@ from secretsd_bus import rfc3339
 from secretsd_bus.payloads import MAX_LAGGARDS, Previous, RotationFailed, SecretChanged, SecretRetired
 
 from secretsd.model import MAX_REASON, MAX_SAFE_INTEGER, Metadata, PendingRotation
-from secretsd.vault.document import OwedLine, Pending, SecretRecord, Tombstone, VersionRecord
+from secretsd.vault.document import OwedLine, SecretRecord, Tombstone, VersionRecord
 
 SCHEDULE = "secretsd"
 """The client that the schedule's own changes are ascribed to."""
@@ -57,8 +57,11 @@ class Announcer:
         )
         return OwedLine("secret.retired", name, retired.data())
 
-    def rotation_failed(self, name: str, record: SecretRecord, pending: Pending, cause: Cause) -> OwedLine:
-        """Return the event for a rotation that doesn't get through; `pending` as it stands after the failure."""
+    def rotation_failed(self, name: str, record: SecretRecord, cause: Cause) -> OwedLine:
+        """Return the event for the rotation under way that doesn't get through, as it stands after the failure."""
+        pending = record.under_way
+        if pending is None:
+            raise ValueError("no rotation is under way")
         failed = RotationFailed(**self._members(name, record, cause), attempts=pending.attempts, step=pending.step)
         return OwedLine("secret.rotation_failed", name, failed.data())
 

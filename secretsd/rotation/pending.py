@@ -39,6 +39,12 @@ def in_way(record: SecretRecord) -> Pending | None:
     return None if pending is None or pending.step == "finish" else pending
 
 
+def is_failing(record: SecretRecord) -> bool:
+    """Tell whether the rotation that is under way was announced as failing, be it only in tidying up."""
+    pending = record.under_way
+    return pending is not None and pending.reported
+
+
 def begun(
     record: SecretRecord,
     pending: Pending,

@@ -83,6 +83,15 @@ class Rotator(ABC, Generic[ConfigT]):
         """Return when `value`, given by a client, can be brought to the other end. Pure; raises Refused, saying why."""
         del value
 
+    def displaces(self, kept: Sensitive, new: Sensitive) -> bool:
+        """Tell whether `kept`, a version in its grace, stops working once the other end takes `new`. Pure.
+
+        Its grace then ends when the rotation begins. False where the other end only ever takes one value: such a grace
+        is for who reads late, and promises nothing there.
+        """
+        del kept, new
+        return False
+
     @abstractmethod
     async def set(self, order: Order) -> None:
         """Let the other end take `order.new`; done again with the same token it changes nothing more."""
@@ -96,10 +105,12 @@ class Rotator(ABC, Generic[ConfigT]):
         await self.set(order.reversed())
 
     async def finish(self, order: Order) -> None:
-        """Tidy up at the other end once `order.new` is the current version; it stays so if this fails."""
+        """Tidy up at the other end once `order.new` is the current version; it stays so if this fails.
+
+        `order.old` is the version before, and empty where that was destroyed already.
+        """
         del order
 
-    @classmethod
-    def finishes(cls) -> bool:
+    def finishes(self) -> bool:
         """Tell whether `finish` does anything."""
-        return cls.finish is not Rotator.finish
+        return type(self).finish is not Rotator.finish

@@ -33,6 +33,7 @@ class _Own(NamedTuple):
 
 
 BUILT_IN: Final[Mapping[str, _Own]] = {
+    "command": _Own("secretsd.rotators.command:Command"),
     "mosquitto": _Own("secretsd.rotators.mosquitto:Mosquitto"),
     "webhook": _Own("secretsd.rotators.webhook:Webhook"),
 }

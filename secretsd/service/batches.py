@@ -19,7 +19,7 @@ from secretsd.service.answers import Answered
 from secretsd.service.changes import Changes
 from secretsd.service.commits import Draft
 from secretsd.service.values import grace_asked, supplied, wishes
-from secretsd.service.writes import Writes, first_value
+from secretsd.service.writes import SETTLE_SECONDS, Writes, first_value
 from secretsd.vault.document import Document
 
 _FOR_NEW_ONES: Final = ("type", "rotation", "rotation_period", "rotation_days")
@@ -64,7 +64,9 @@ class Batches(Writes):
                     drafts.append(self._draft(document, generation, entry, new, cause, now_ms))
             return _joined(drafts)
 
-        document = await self._commit(caller, "create_all", "", body, idempotency_key, build)
+        await self._commit(caller, "create_all", "", body, idempotency_key, build)
+        await self.until_settled([entry.name for entry in entries], SETTLE_SECONDS)
+        document = core.document
         now_ms = core.clock.now_ms()
         made = [entry.name for entry in entries if entry.name in document.secrets]
         return Answered(
@@ -74,8 +76,9 @@ class Batches(Writes):
     def _decided(self, entry: BatchEntry) -> _New | None:
         """Return what a new secret becomes; None for a new version, which its secret's record decides."""
         if isinstance(entry.replaces, UnsetType):
-            settings = decide(self._core.policy.rule_for(entry.name), entry, self._core.config.security)
-            return _New(settings, first_value(entry, settings.type))
+            rule = self._core.policy.rule_for(entry.name)
+            settings = decide(rule, entry, self._core.config.security)
+            return _New(settings, first_value(entry, settings.type, rule))
         if any(not isinstance(getattr(entry, member), UnsetType) for member in _FOR_NEW_ONES):
             raise Problem("invalid-request", f"{', '.join(_FOR_NEW_ONES)}: for new secrets; leave them out to replace.")
         if isinstance(entry.value, UnsetType):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -11,11 +12,13 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
 from secretsd.model import Encoding
 from secretsd.policy import Policy, SecretSettings
-from secretsd.rotation.announce import SCHEDULE, Announcer, Cause, Laggards, Verb
+from secretsd.rotation.announce import SCHEDULE, Announcer, Cause, Laggards
 from secretsd.rotation.generate import generate
+from secretsd.rotation.pending import dropped, in_way
 from secretsd.rotation.schedule import Due
 from secretsd.rotation.transitions import buried, created, resettled, superseded
 from secretsd.service.commits import Draft
+from secretsd.service.departures import NO_ROTATOR, Departures, Value
 from secretsd.service.values import settled
 from secretsd.vault.document import Document, OwedLine, PolicyMark, SecretRecord, VersionRecord, Wishes
 from secretsd.vault.vault import Vault
@@ -31,6 +34,7 @@ class Changes:
         self._policy = policy
         self._config = config
         self._laggards = laggards
+        self._departures = Departures(vault, self.generated)
 
     def create(
         self,
@@ -50,26 +54,42 @@ class Changes:
         version = 1 if stone is None else stone.version + 1
         first = self._vault.seal(name, version, *value, now_ms)
         record = created(first, settings, wishes, generation)
-        event = self._announcer(document).changed("created", name, record, cause)
+        event = self.announcer(document).changed("created", name, record, cause)
         return Draft([event], {name: record}, {} if stone is None else {name: None})
 
     def renew(
         self,
         document: Document,
         generation: int,
-        values: Mapping[str, tuple[Sensitive, Encoding]],
+        values: Mapping[str, Value | None],
         grace_ms: Mapping[str, int | None],
-        verb: Verb,
+        verb: Literal["rotated", "updated"],
         cause: Cause,
         now_ms: int,
     ) -> Draft:
-        """Draft a new version of each secret in `values`; `grace_ms` is that of the version before, each."""
-        announcer = self._announcer(document)
+        """Draft a new version of each secret in `values`, of the value there, or of a generated one.
+
+        `grace_ms` is that of the version before, each. Where a rotator has to bring it to the other end first, the
+        version is under way with this commit, and current with a later one. Raises Problem `value-required`,
+        `rotation-pending`.
+        """
+        announcer = self.announcer(document)
         events: list[OwedLine] = []
         records: dict[str, SecretRecord] = {}
         for name, value in values.items():
+            before = document.secrets[name]
+            rule = self._policy.rule_for(name).rotator
+            if rule is not None:
+                records[name], own = self._departures.depart(
+                    announcer, name, before, rule, value, generation, grace_ms[name], verb, cause, now_ms
+                )
+                events.extend(own)
+                continue
+            if in_way(before) is not None:
+                raise Problem("rotation-pending", NO_ROTATOR)
+            made = value or self.generated(name, before)
             record, ended = self._superseded(
-                name, document.secrets[name], value, generation, grace_ms[name], now_ms, urgent=cause.urgent
+                name, before, made, generation, grace_ms[name], now_ms, urgent=cause.urgent
             )
             records[name] = record
             events.append(announcer.changed(verb, name, record, cause))
@@ -79,14 +99,14 @@ class Changes:
     def delete(self, document: Document, generation: int, name: str, cause: Cause) -> Draft:
         """Draft a secret gone, with all its versions; its tombstone stays."""
         stone = buried(document.secrets[name], generation)
-        event = self._announcer(document).deleted(name, stone, cause)
+        event = self.announcer(document).deleted(name, stone, cause)
         return Draft([event], {name: None}, {name: stone})
 
     def scheduled(
         self, document: Document, generation: int, due: Iterable[tuple[str, SecretRecord, Due]], now_ms: int
     ) -> Draft:
         """Draft all that is due, as one commit."""
-        announcer = self._announcer(document)
+        announcer = self.announcer(document)
         events: list[OwedLine] = []
         records: dict[str, SecretRecord] = {}
         for name, found, decision in due:
@@ -108,7 +128,7 @@ class Changes:
         """Return what policy, wishes and defaults say of an existing secret now."""
         return settled(record.type, record.wishes, self._policy.rule_for(name), self._config.security)
 
-    def generated(self, name: str, record: SecretRecord) -> tuple[Sensitive, Encoding]:
+    def generated(self, name: str, record: SecretRecord) -> Value:
         """Return a new value in the kind of the current one. Raises Problem `value-required` for an external one."""
         if record.type == "external":
             raise Problem(
@@ -125,7 +145,14 @@ class Changes:
         over = (*due.retire, *(version for version in due.unneeded if version not in due.retire))
         if over:
             record = replace(record, versions=tuple(v for v in record.versions if v not in over), generation=generation)
-        if due.rotate:
+        rule = self._policy.rule_for(name).rotator
+        if due.rotate and rule is not None:
+            grace_ms = self.settings(name, record).grace_ms
+            record, own = self._departures.depart(
+                announcer, name, record, rule, None, generation, grace_ms, "rotated", Cause(SCHEDULE, "expired"), now_ms
+            )
+            events.extend(own)
+        elif due.rotate:
             grace_ms = self.settings(name, record).grace_ms
             record, pushed_out = self._superseded(
                 name, record, self.generated(name, record), generation, grace_ms, now_ms, urgent=False
@@ -160,8 +187,9 @@ class Changes:
     ) -> tuple[SecretRecord, tuple[VersionRecord, ...]]:
         new = self._vault.seal(name, record.current.version + 1, *value, now_ms)
         return superseded(
-            record, new, self.settings(name, record), generation=generation, grace_ms=grace_ms, urgent=urgent
+            dropped(record), new, self.settings(name, record), generation=generation, grace_ms=grace_ms, urgent=urgent
         )
 
-    def _announcer(self, document: Document) -> Announcer:
+    def announcer(self, document: Document) -> Announcer:
+        """Return what words the events of a commit on `document`."""
         return Announcer(document.epoch, self._config.bus.spread_ms, self._laggards)

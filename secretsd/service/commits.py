@@ -54,6 +54,8 @@ class Draft:
     policy: PolicyMark | None = None
     keys: VaultKeys | None = None
     """What the next document, and every value in it, is sealed with; None: with the keys in force."""
+    journal: bool = False
+    """Whether it is a commit though it has no events: a step of a rotation, which changes nothing for who reads."""
 
 
 Build = Callable[[Document, int], Draft | Awaitable[Draft]]
@@ -163,7 +165,7 @@ class Committer:
             drafted = build(before, before.generation + 1)
             draft = drafted if isinstance(drafted, Draft) else await drafted
             self.admit()
-            if not draft.events:
+            if not draft.events and not draft.journal:
                 return Done(before, (), ())
             document = self._next(before, draft, receipt)
             self._names = [*draft.secrets]
@@ -270,6 +272,8 @@ class Committer:
 
     async def _append_owed(self, *, by_hand: bool) -> None:
         """Make the owed lines durable, and told of only when all of them are. Raises AuditWriteError."""
+        if not self._owed:
+            return
         if len(self._owed) > LINES_AT_ONCE:
             self._log.hold()
         while True:

@@ -13,7 +13,7 @@ from secretsd.service.core import Core
 from secretsd.vault.document import VersionRecord
 
 
-def own_read(name: str, version: VersionRecord, *, current: bool, action: str) -> Entry:
+def own_read(name: str, version: VersionRecord, *, current: bool, action: str, reason: str | None = None) -> Entry:
     """Return the line of a value that the daemon opens for itself; `action` says for what."""
     accessed = Accessed(
         client=SCHEDULE,
@@ -24,7 +24,7 @@ def own_read(name: str, version: VersionRecord, *, current: bool, action: str) -
         version=version.version,
         superseded=not current,
         outcome="ok",
-        reason=None,
+        reason=reason,
         peer="daemon",
         request_id=secrets.token_hex(16),
     )

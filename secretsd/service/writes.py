@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -28,19 +28,23 @@ from secretsd.model import (
     ValueIn,
     is_name,
 )
-from secretsd.policy import SecretSettings, decide
+from secretsd.policy import SecretRule, SecretSettings, decide
 from secretsd.rotation.announce import Cause, clean_reason, metadata
 from secretsd.rotation.generate import generate
+from secretsd.rotation.pending import cancelled, in_way
 from secretsd.service.answers import Answered, Selector
 from secretsd.service.changes import Changes
 from secretsd.service.commits import Build, Draft, in_slices
 from secretsd.service.convergence import laggards
 from secretsd.service.core import Core
+from secretsd.service.departures import Value
 from secretsd.service.history import readable_version
 from secretsd.service.values import grace_asked, supplied, wishes
 from secretsd.vault.document import Document, Receipt, SecretRecord
 
 RECEIPT_LIFE_MS: Final = DAY_MS
+SETTLE_SECONDS: Final = 10.0
+"""How long a request waits for a rotation to reach the other end, before it is answered as accepted."""
 
 
 class _Repeated(Exception):
@@ -52,14 +56,17 @@ class Writes:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.until_settled: Callable[[Iterable[str], float], Awaitable[None]] = _at_once
+        """Waits for rotations that are under way to come to something, for at most so many seconds."""
 
     async def create(self, caller: Caller, body: CreateSecret, *, idempotency_key: str | None) -> Answered[Metadata]:
         """Make a secret, of the value given or of a generated one. Raises Problem `exists`, `value-required`."""
         core = self._core
         core.serving()
         await core.gate.authorise(caller, "write", "create", body.name)
-        settings = decide(core.policy.rule_for(body.name), body, core.config.security)
-        wished, value = wishes(body), first_value(body, settings.type)
+        rule = core.policy.rule_for(body.name)
+        settings = decide(rule, body, core.config.security)
+        wished, value = wishes(body), first_value(body, settings.type, rule)
         cause = Cause(caller.client)
 
         def build(document: Document, generation: int) -> Draft:
@@ -108,8 +115,8 @@ class Writes:
 
             def draft(part: Sequence[str]) -> Draft:
                 records = {name: self._existing(document, name) for name in part}
-                values = {
-                    name: _given(body.values[name], record) if name in body.values else changes.generated(name, record)
+                values: Mapping[str, Value | None] = {
+                    name: _given(body.values[name], record) if name in body.values else None
                     for name, record in records.items()
                 }
                 graces = {
@@ -120,8 +127,9 @@ class Writes:
 
             return await in_slices(names, draft)
 
-        document = await self._commit(caller, "rotate", "", body, idempotency_key, build)
-        now_ms = core.clock.now_ms()
+        await self._commit(caller, "rotate", "", body, idempotency_key, build)
+        await self.until_settled(names, SETTLE_SECONDS)
+        document, now_ms = core.document, core.clock.now_ms()
         rotated = [metadata(name, document.secrets[name], now_ms) for name in names if name in document.secrets]
         return Answered(Rotated(rotated=rotated), document.position)
 
@@ -146,6 +154,23 @@ class Writes:
 
         return await self._one(caller, "restore", name, body, idempotency_key, build)
 
+    async def cancel(self, caller: Caller, name: str, *, idempotency_key: str | None) -> Answered[Metadata]:
+        """Give up a rotation that is under way: the other end takes the old value again. Raises `not-found`."""
+        core = self._core
+        core.serving()
+        await core.gate.authorise(caller, "rotate", "cancel", name)
+
+        def build(document: Document, generation: int) -> Draft:
+            record = self._existing(document, name)
+            if in_way(record) is None:
+                raise Problem("not-found", "No rotation of this secret is under way.")
+            cause = Cause(caller.client, "cancelled")
+            after = cancelled(record, cause, core.clock.now_ms(), generation)
+            event = self._changes().announcer(document).rotation_failed(name, after, cause)
+            return Draft([event], {name: after}, {})
+
+        return await self._one(caller, "cancel", name, None, idempotency_key, build)
+
     async def delete(self, caller: Caller, name: str, *, idempotency_key: str | None) -> Answered[None]:
         """Destroy a secret's values and leave its tombstone. Raises `not-found`."""
         core = self._core
@@ -160,9 +185,11 @@ class Writes:
         return Answered(None, document.position)
 
     async def _one(
-        self, caller: Caller, action: str, name: str, body: Struct, idempotency_key: str | None, build: Build
+        self, caller: Caller, action: str, name: str, body: Struct | None, idempotency_key: str | None, build: Build
     ) -> Answered[Metadata]:
-        document = await self._commit(caller, action, name, body, idempotency_key, build)
+        await self._commit(caller, action, name, body, idempotency_key, build)
+        await self.until_settled([name], SETTLE_SECONDS)
+        document = self._core.document
         record = document.secrets.get(name)
         if record is None:
             raise Problem(
@@ -233,10 +260,16 @@ class Writes:
         return clean_reason(None if isinstance(text, UnsetType) else text)
 
 
-def first_value(body: CreateSecret, kind: SecretType) -> tuple[Sensitive, Encoding]:
+def first_value(body: CreateSecret, kind: SecretType, rule: SecretRule) -> tuple[Sensitive, Encoding]:
     """Return the value of a new secret: the one given, or a generated one. Raises Problem `value-required`."""
     if not isinstance(body.value, UnsetType):
         return supplied(body.value, body.encoding, kind), body.encoding
+    if rule.rotator is not None:
+        raise Problem(
+            "value-required",
+            "Its other end has a value already, and a rotator keeps the two the same: send the one that is in force "
+            "there. POST /rotate then makes a new one.",
+        )
     if kind == "external":
         raise Problem(
             "value-required", "An external secret is issued elsewhere: get its value there and send it as value."
@@ -260,3 +293,8 @@ def _refuse_repetition(document: Document, receipt: Receipt) -> None:
                 "invalid-request",
                 "Idempotency-Key: used before for another request; make a new one for each change.",
             )
+
+
+async def _at_once(names: Iterable[str], seconds: float) -> None:
+    """Wait for nothing: nobody carries rotations to another end."""
+    del names, seconds

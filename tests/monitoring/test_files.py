@@ -131,7 +131,20 @@ def test_no_label_holds_the_name_of_a_secret_or_a_client(exposed: list[Series]) 
     values = {value for one in exposed for value in one.labels.values()}
     assert values.isdisjoint({"x", "admin", "backend"})
     labels = {label for one in exposed for label in one.labels}
-    assert labels == {"route", "method", "status", "le", "reason", "type", "lane", "version", "files", "key"}
+    assert labels == {
+        "route",
+        "method",
+        "status",
+        "le",
+        "reason",
+        "type",
+        "lane",
+        "version",
+        "files",
+        "key",
+        "step",
+        "outcome",
+    }
 
 
 @pytest.mark.parametrize("compose", ["docker-compose.yml", "docker-compose.bridge.yml"])

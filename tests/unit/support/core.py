@@ -25,6 +25,7 @@ from secretsd.metrics import Metrics
 from secretsd.policy import Policy
 from secretsd.reserve import Reserve
 from secretsd.service import Core, Service
+from secretsd.service.carrier import Carrier
 from secretsd.service.commits import Committer, Done
 from secretsd.service.gate import Gate
 from secretsd.service.scheduler import Scheduler
@@ -106,6 +107,8 @@ class Bench:
         self.done: list[Done] = []
         self.scheduler = Scheduler(self.core)
         self.core.follower.on_news = self.scheduler.seen
+        self.carrier = Carrier(self.core, lambda: 1.0)
+        self.service.until_settled = self.carrier.until_settled
         self.committer.on_commit = self._committed
         self.log.on_durable = self.service.written
         if opened is None:
@@ -132,6 +135,7 @@ class Bench:
     def _committed(self, done: Done) -> None:
         self.done.append(done)
         self.scheduler.committed(done)
+        self.carrier.committed(done)
 
     @property
     def document(self) -> Document:
@@ -158,6 +162,7 @@ class Bench:
         return [event for event in events if event.type.startswith(kind)]
 
     async def close(self) -> None:
+        await self.carrier.stop(0.1)
         await self.committer.close()
         await self.log.close()
 

@@ -1,0 +1,119 @@
+"""The first step of a rotation that reaches the other end: its value is sealed in the journal, and nobody told yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.errors import Problem
+from secretsd.model import Encoding
+from secretsd.rotation.announce import SCHEDULE, Announcer, Cause
+from secretsd.rotation.pending import asked_again, begun, in_way
+from secretsd.rotators import Refused, Rotator, RotatorRule
+from secretsd.rotators.scrub import scrubbed
+from secretsd.vault.document import OwedLine, Pending, SecretRecord, VersionRecord
+from secretsd.vault.keys import new_id
+from secretsd.vault.vault import Vault
+
+Value = tuple[Sensitive, Encoding]
+
+NO_ROTATOR: Final = (
+    "A rotation is under way, and the policy names no rotator for this secret any more: put the rule back, or cancel "
+    "the rotation with DELETE /secret/{name}/rotation, which leaves the other end with what it has."
+)
+_OTHER_VALUE: Final = (
+    "A rotation to another value is under way, and the other end may have that one already. Wait until it is through, "
+    "or cancel it with DELETE /secret/{name}/rotation."
+)
+
+
+class Departures:
+    """Drafts the begin of rotations. `generated` makes a value of a secret's type."""
+
+    def __init__(self, vault: Vault, generated: Callable[[str, SecretRecord], Value]) -> None:
+        self._vault = vault
+        self._generated = generated
+
+    def depart(
+        self,
+        announcer: Announcer,
+        name: str,
+        record: SecretRecord,
+        rule: RotatorRule,
+        value: Value | None,
+        generation: int,
+        grace_ms: int | None,
+        verb: Literal["rotated", "updated"],
+        cause: Cause,
+        now_ms: int,
+    ) -> tuple[SecretRecord, list[OwedLine]]:
+        """Return the record with a new value under way, `value` or a generated one, and the events of that.
+
+        One that is under way already is asked for again, with its own token and value. Raises Problem
+        `rotation-pending` where `value` is another, `invalid-request` where the other end can't take it.
+        """
+        under_way = in_way(record)
+        if under_way is not None:
+            if value is not None and self._vault.open(name, under_way.version) != value[0]:
+                raise Problem("rotation-pending", _OTHER_VALUE)
+            after = asked_again(record, cause, now_ms, generation)
+            return after, [announcer.changed("rotation_started", name, after, cause)]
+        rotator = rule.build()
+        if value is None:
+            value = self._shaped(name, record, rotator, lenient=cause.client == SCHEDULE)
+        else:
+            _checked(rotator, value[0])
+        version = self._vault.seal(name, record.current.version + 1, *value, now_ms)
+        displaced = tuple(kept for kept in record.in_grace if self._displaced(name, kept, rotator, value[0]))
+        pending = Pending(
+            version=version,
+            token=new_id(),
+            step="set",
+            verb=verb,
+            client=cause.client,
+            reason=cause.reason,
+            urgent=cause.urgent,
+            grace_ms=grace_ms,
+            attempts=0,
+            due_at=now_ms,
+        )
+        after = begun(record, pending, displaced, generation)
+        over = Cause(SCHEDULE, "the other end keeps it no longer")
+        return after, [
+            announcer.changed("rotation_started", name, after, cause),
+            *(announcer.retired(name, after, version, over) for version in displaced),
+        ]
+
+    def _shaped(self, name: str, record: SecretRecord, rotator: Rotator[Any], *, lenient: bool) -> Value:
+        """Return a generated value the way the rotator wants it.
+
+        The schedule has nobody to refuse to: with `lenient` what can't be shaped is tried as it is, so that the step
+        `set` fails, which is reported.
+        """
+        generated, encoding = self._generated(name, record)
+        current = self._vault.open(name, record.current)
+        try:
+            return rotator.shape(generated, current), encoding
+        except Exception as error:  # noqa: BLE001 — another distribution's code can raise anything
+            if lenient:
+                return generated, encoding
+            raise _refused(error, generated, current) from None
+
+    def _displaced(self, name: str, kept: VersionRecord, rotator: Rotator[Any], new: Sensitive) -> bool:
+        try:
+            return rotator.displaces(self._vault.open(name, kept), new)
+        except Exception:  # noqa: BLE001 — the same; a version too many in grace does no harm
+            return False
+
+
+def _checked(rotator: Rotator[Any], value: Sensitive) -> None:
+    try:
+        rotator.check(value)
+    except Exception as error:  # noqa: BLE001 — another distribution's code can raise anything
+        raise _refused(error, value) from None
+
+
+def _refused(error: Exception, *values: Sensitive) -> Problem:
+    reason = error.reason if isinstance(error, Refused) else f"the rotator can't use it ({type(error).__name__})"
+    return Problem("invalid-request", f"value: {scrubbed(reason, values)}.")
