@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,11 +26,11 @@ from secretsd.cli.chain import published_keys
 from secretsd.cli.errors import Failed, Unreachable
 from secretsd.cli.history import History, parse_since
 from secretsd.cli.options import Settings, connection_options
-from secretsd.cli.session import Session, decoded
+from secretsd.cli.session import Session, decoded, near
 from secretsd.cli.sieve import Filters, Sieve
 from secretsd.cli.tail_printer import Printer
 from secretsd.cli.terminal import note
-from secretsd.model import BusInfo
+from secretsd.model import BusInfo, is_name
 
 DEFAULT_PREFIX: Final = "jarvis/secretsd"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
@@ -141,6 +142,7 @@ def tail(
         if bus_url is None:
             info = decoded(session.get("/bus"), BusInfo)
             bus_url, topic_prefix = info.url, topic_prefix or info.topic_prefix
+            _point_out_slips(session, patterns)  # the daemon has just told that it knows us
         try:
             bus = BusSettings(
                 url=bus_url,
@@ -156,6 +158,20 @@ def tail(
         wanted = Wanted(Filters(patterns, clients, types, outcomes, everything), count, settings.as_json)
         history = None if begin is None else History(session, begin)
         session.run(_follow(bus, keys, wanted, history))
+
+
+def _point_out_slips(session: Session, patterns: Sequence[str]) -> None:
+    """Say of a name that the client may not read what was meant; its events are waited for anyway."""
+    names = [pattern for pattern in patterns if is_name(pattern)]
+    if not names:
+        return
+    try:
+        known = [one.name for one in session.secrets()]
+    except Failed:
+        return
+    for name in names:
+        if name not in known and (hint := near(name, known)) is not None:
+            note(f"{name} is no secret that this client may read; {hint}")
 
 
 def _keys(session: Session, pubkey: Path | None) -> list[VerifyKey]:

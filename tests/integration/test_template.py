@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import Broker
+from tests.support.certificates import certified
 from tests.support.daemon import COMMANDS, Daemon
 from tests.support.http import Api
 from tests.support.nginx import PROGRAM, Nginx, Requests
@@ -172,3 +173,71 @@ def test_a_pair_is_checked_in_its_place_and_taken_back_together(
     notes = [".left.secretsctl.json", ".right.secretsctl.json"]
     eventually(lambda: sorted(path.name for path in tmp_path.glob(".*")) == notes, "nothing but the notes is left")
     assert running.poll() is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROGRAM is None, reason="nginx isn't installed")
+def test_nginx_gets_a_certificate_and_its_key_together_and_never_half_of_a_pair(
+    api: Api, render: Render, tmp_path: Path, written: Callable[..., Path], said: Callable[..., str], unique: Unique
+) -> None:
+    start = unique("", start="tls")
+    pairs = [certified(tmp_path, f"generation{number}") for number in range(3)]
+    crt, key = f"{start}site_crt_token", f"{start}site_key_token"
+
+    def values(number: int) -> dict[str, str]:
+        return {crt: pairs[number].cert_file.read_text(), key: pairs[number].key_file.read_text()}
+
+    for name, value in values(0).items():
+        api.create(name, value=value)
+    nginx = Nginx(tmp_path)
+    nginx.write_tls()
+    check = nginx.check.replace("{}", str(nginx.configuration))
+    table = '[[template]]\nfile = "{0}.j2"\nto = "site.{0}"\ncheck = "{1}"\nreload = "{2}"\n'
+    for kind, name in (("crt", crt), ("key", key)):
+        written(f"{{{{ secret('{name}') }}}}", f"{kind}.j2")
+    listed = written("".join(table.format(kind, check, nginx.reload) for kind in ("crt", "key")), "list.toml")
+    # At the first start nothing is there to reload.
+    assert render("--config", listed, "--once").wait(PATIENCE_SECS) == 1
+    with nginx.serving():
+        render("--config", listed, "--settle", "0s")
+        eventually(lambda: "keeping" in said(2), "it waits for changes")
+        api.rotate(crt, key, values=values(1))
+        eventually(lambda: nginx.certificate() == values(1)[crt], "the new certificate is shown")
+        api.rotate(key, values={key: values(2)[key]})
+        eventually(lambda: "the check" in said(2), "a key without its certificate is refused")
+        assert nginx.certificate() == values(1)[crt]
+        api.rotate(crt, values={crt: values(2)[crt]})
+        eventually(lambda: nginx.certificate() == values(2)[crt], "the pair is shown")
+
+
+@pytest.mark.slow
+def test_a_file_that_no_check_has_passed_before_a_kill_is_taken_back_at_the_next_start(
+    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], unique: Unique
+) -> None:
+    name = api.create(unique("token"), value="good")["name"]
+    target, hang = tmp_path / "conf", tmp_path / "hang"
+    order = (written(f"{{{{ secret('{name}') }}}}"), "--to", target, "--settle", "0s", "--shell")
+    running = render(*order, "--check", f"! test -e {hang} || sleep 20")
+    eventually(lambda: target.read_text() == "good", "the first value is in force")
+    eventually(lambda: not (tmp_path / ".conf.old").exists(), "and has passed")
+    hang.touch()
+    api.rotate(name, values={name: "unchecked"})
+    eventually(lambda: target.read_text() == "unchecked", "the check looks at the second one")
+    running.kill()
+    running.wait(PATIENCE_SECS)
+    assert render(*order[:3], "--once", "--check", "false").wait(PATIENCE_SECS) == 1
+    assert target.read_text() == "good"
+
+
+@pytest.mark.slow
+def test_a_reload_that_fails_is_tried_again_without_another_change(
+    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], said: Callable[..., str], unique: Unique
+) -> None:
+    name = api.create(unique("password"))["name"]
+    ready, reloads = tmp_path / "ready", tmp_path / "reloads"
+    source = written(f"{{{{ secret('{name}') }}}}")
+    render(source, "--to", tmp_path / "conf", "--shell", "--reload", f"test -e {ready} && echo x >>{reloads}")
+    eventually(lambda: "ended with status 1" in said(), "the reload fails")
+    assert (tmp_path / "conf").read_text() == api.value(name), "the file is in force all the same"
+    ready.touch()
+    eventually(lambda: reloads.read_text() == "x\n", "the service is told")

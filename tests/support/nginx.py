@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -32,6 +34,21 @@ http {{
 """
 """A configuration as a template of str.format: `token` is what secretsctl is to fill in."""
 
+WITH_TLS = """\
+pid {folder}/nginx.pid;
+error_log {folder}/error.log notice;
+events {{}}
+http {{
+    access_log off;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {folder}/site.crt;
+        ssl_certificate_key {folder}/site.key;
+        return 204;
+    }}
+}}
+"""
+
 
 class Nginx:
     """One nginx; its configuration is written by whoever tests."""
@@ -47,6 +64,10 @@ class Nginx:
         """Return a template of its configuration, which answers with `token` in a header."""
         return TEMPLATE.format(folder=self.folder, port=self.port, token=token)
 
+    def write_tls(self) -> None:
+        """Write a configuration that serves TLS with site.crt and site.key of its folder."""
+        self.configuration.write_text(WITH_TLS.format(folder=self.folder, port=self.port))
+
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Have it serve what its configuration says now."""
@@ -54,11 +75,19 @@ class Nginx:
         command = [PROGRAM, "-e", self.folder / "error.log", "-p", self.folder, "-c", self.configuration]
         process = subprocess.Popen([*command, "-g", "daemon off;"])
         try:
-            eventually(self.token, "nginx serves")
+            eventually(self._accepts, "nginx serves")
             yield
         finally:
             process.terminate()
             process.wait(PATIENCE_SECS)
+
+    def _accepts(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECS):
+            return True
+
+    def certificate(self) -> str:
+        """Return the certificate that it shows, as PEM."""
+        return ssl.get_server_certificate(("127.0.0.1", self.port), timeout=PATIENCE_SECS)
 
     def token(self) -> str | None:
         """Return the header that it answers with."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from secretsd.cli.session import near
 from secretsd.model import is_name
 from secretsd.policy.names import NameSet
 
@@ -79,7 +80,8 @@ def plan(choice: Choice, readable: Sequence[str]) -> Plan:
     for glob in choice.globs:
         found = [name for name in sorted(readable) if name in NameSet([glob])]
         if not found:
-            raise BadChoice(f"no secret that this client may read matches {glob}")
+            hint = near(glob, readable)
+            raise BadChoice(f"no secret that this client may read matches {glob}" + (f"; {hint}" if hint else ""))
         matched += [name for name in found if name not in matched]
     if choice.as_files:
         return Plan(_unique(choice.variables), tuple(sorted(matched)))

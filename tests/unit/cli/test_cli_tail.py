@@ -68,6 +68,15 @@ def test_json_gives_the_exact_bytes_once_each(broker: Broker, spawn: Spawn, chai
     assert out == b"".join(event.raw + b"\n" for event in events)
 
 
+def test_a_name_that_comes_near_another_is_pointed_out(broker: Broker, spawn: Spawn, daemon: FakeDaemon) -> None:
+    daemon.plant("postgres_password", "x")
+    daemon.bus = {"url": broker.url, "topic_prefix": "jarvis/secretsd", "node": "host"}
+    process = spawn("tail", "postgres_pasword")
+    assert process.stderr is not None
+    assert b"did you mean postgres_password?" in process.stderr.readline()
+    assert process.stderr.readline().startswith(b"listening on ")
+
+
 def test_a_forgery_is_shown_as_one_and_not_counted(broker: Broker, spawn: Spawn, chain: Chain) -> None:
     process = tail(spawn, broker, "--count", "1")
     stranger = Chain(log_id="log", node="host", key=SigningKey.generate())

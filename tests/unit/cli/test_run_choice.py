@@ -45,6 +45,7 @@ def test_a_secret_with_a_variable_of_its_own_gets_no_second_one() -> None:
     ("choice", "words"),
     [
         (Choice(globs=("other_*",)), "matches other_"),
+        (Choice(globs=("app_tokne",)), "matches app_tokne; did you mean app_token"),
         (Choice(globs=("ld_*",)), "decides what programs run"),
         (Choice(globs=("9*",)), "makes no variable's name"),
         (Choice(variables=(("T", "a"), ("T", "b"))), "would both be T"),
