@@ -98,6 +98,11 @@ def test_every_page_of_docs_is_in_its_index() -> None:
     assert pages <= linked
 
 
+def test_the_index_lists_each_page_in_one_place() -> None:
+    listed = re.findall(r"^\| \[[^\]]+\]\(([^)]+)\)", (ROOT / "docs/README.md").read_text(), re.MULTILINE)
+    assert [page for page, times in Counter(listed).items() if times > 1] == []
+
+
 def test_make_help_lists_every_target_that_a_person_types() -> None:
     text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
     assert {"run", "test", "test-slow", "lint", "format", "clean", "help"} <= set(
