@@ -137,8 +137,9 @@ def check_program(path: Path) -> None:
 
 async def _ended(config: CommandConfig, document: bytes) -> tuple[int, str]:
     """Run the program to its end; return its status (minus the signal's number) and what it said on standard error."""
-    try:
-        process = await asyncio.create_subprocess_exec(
+    loop = asyncio.get_running_loop()
+    starting = loop.create_task(
+        asyncio.create_subprocess_exec(
             *config.program,
             stdin=PIPE,
             stdout=DEVNULL,
@@ -147,9 +148,15 @@ async def _ended(config: CommandConfig, document: bytes) -> tuple[int, str]:
             cwd="/",
             start_new_session=True,
         )
+    )
+    try:
+        # Shielded, since asyncio waits for ever where the start itself is cancelled (its pipes are never connected).
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_end_late)
+        raise
     except OSError as error:
         raise Refused(f"{config.program[0]} can't be run: {error.strerror}") from error
-    loop = asyncio.get_running_loop()
     handing, listening = loop.create_task(_hand_over(process, document)), loop.create_task(_listen(process))
     try:
         await process.wait()
@@ -165,6 +172,13 @@ async def _ended(config: CommandConfig, document: bytes) -> tuple[int, str]:
     assert process.returncode is not None  # noqa: S101 — it was waited for
     said = listening.result() if listening.done() and not listening.cancelled() else ""
     return process.returncode, said
+
+
+def _end_late(starting: asyncio.Task[Process]) -> None:
+    """End a program that has started after nobody waited for it any more; it was handed nothing yet."""
+    if not starting.cancelled() and starting.exception() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(starting.result().pid, signal.SIGKILL)
 
 
 async def _hand_over(process: Process, document: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -122,3 +123,59 @@ def test_a_password_that_nobody_takes_is_told_and_costs_no_event(broker: DynsecB
         daemon.api.update(SECRET, "known to the broker alone")
         daemon.wait_bus()
         tap.wait_topic(tap.topics.secret_event("x", "rotated"))
+
+
+POLICY = {
+    "clients": {"admin": {"allow": ["*"]}},
+    "secrets": {
+        SECRET: {
+            "type": "password",
+            "rotator": {
+                "kind": "mosquitto",
+                "client": "secretsd",
+                "admin": ADMIN,
+                "admin_password": "mqtt_admin_password",
+            },
+        },
+    },
+}
+
+
+def test_its_password_rotates_at_the_broker_by_itself_and_every_event_is_heard(
+    broker: DynsecBroker, daemon: Daemon
+) -> None:
+    """With kills of the daemon in the middle: whichever of the two passwords the broker has then, it is tried."""
+    rule = POLICY["secrets"][SECRET]
+    daemon.write_policy({**POLICY, "secrets": {SECRET: {**rule, "rotator": {**rule["rotator"], "url": broker.url}}}})
+    daemon.restart().wait_bus()
+    daemon.api.create("mqtt_admin_password", ADMIN_PASSWORD)
+    with listening(daemon, broker) as tap:
+        since = eventually(lambda: [one.sequence for one in tap.events if one.sequence], "an event")[-1]
+        for version, kill_after in enumerate((None, 0.0, None, 0.05, 0.1, None), start=2):
+            asking = threading.Thread(target=rotated, args=(daemon, f"r{version}"))
+            asking.start()
+            if kill_after is not None:
+                threading.Event().wait(kill_after)
+                daemon.sigkill()
+                daemon.start()
+            asking.join()
+            eventually(lambda: arrived(daemon, version), f"version {version}")  # noqa: B023 — asked at once
+            daemon.wait_bus()
+            daemon.api.rotate("x")
+        heard_all(daemon, tap, since or 0)
+    values = [daemon.api.value(SECRET), FIRST, ADMIN_PASSWORD]
+    assert not any(value in daemon.output() + broker.log for value in values)
+
+
+def rotated(daemon: Daemon, key: str) -> None:
+    """Ask for the rotation until the daemon has taken it in: under one key it is one."""
+
+    def asked() -> bool:
+        return daemon.api.post("/rotate", {"names": [SECRET]}, {"Idempotency-Key": key}).status in {200, 202}
+
+    eventually(asked, "the rotation is taken in")
+
+
+def arrived(daemon: Daemon, version: int) -> bool:
+    found = next(one for one in daemon.api.get("/secrets").ok()["secrets"] if one["name"] == SECRET)
+    return found["version"] == version and "pending" not in found
