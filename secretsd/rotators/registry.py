@@ -36,6 +36,7 @@ BUILT_IN: Final[Mapping[str, _Own]] = {
     "command": _Own("secretsd.rotators.command:Command"),
     "mosquitto": _Own("secretsd.rotators.mosquitto:Mosquitto"),
     "webhook": _Own("secretsd.rotators.webhook:Webhook"),
+    "postgres": _Own("secretsd.rotators.postgres:Postgres", "postgres"),
 }
 """Imported when a policy first names them, so that nobody pays for what isn't used."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ def asked(daemon: Daemon) -> threading.Thread:
     def ask() -> None:
         try:
             daemon.api.post("/rotate", {"names": [NAME]})
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return
 
     thread = threading.Thread(target=ask, daemon=True)

@@ -1,0 +1,203 @@
+"""The kind `postgres`: the password of a role, or of two roles in turn.
+
+The server is sent a SCRAM verifier that libpq computes here (RFC 5802, with SASLprep), never the password: neither its
+log nor its statistics of statements can hold it. Logging in proves the password without sending it, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any, Final, Literal
+
+import psycopg
+from msgspec import Meta
+from psycopg import pq, sql
+
+from secretsd.crypto.sensitive import Sensitive
+from secretsd.rotators.errors import Refused, Retryable
+from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
+from secretsd.rotators.pgvalue import Form, Login, Place, read, read_leniently, write
+
+CONNECT_SECS: Final = 10
+STATEMENT_MS: Final = 10_000
+LIBPQ_16: Final = 160_000
+"""From this version on libpq can be told to answer nothing but SCRAM, and knows the system's authorities."""
+
+RoleName = Annotated[str, Meta(min_length=1, max_length=63)]
+Connection = psycopg.AsyncConnection[Any]
+
+
+class Admin(RotatorConfig, frozen=True):
+    """Who changes the password: a role, and the secret that holds its own."""
+
+    user: RoleName
+    secret: SecretName
+
+
+class PostgresConfig(RotatorConfig, frozen=True):
+    """Where the server is, and whose password the secret is."""
+
+    host: Annotated[str, Meta(min_length=1, max_length=255)]
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 5432
+    database: RoleName = "postgres"
+    role: RoleName | None = None
+    roles: Annotated[list[RoleName], Meta(min_length=2, max_length=2)] | None = None
+    admin: Admin | None = None
+    value: Form | None = None
+    sslmode: Literal["verify-full", "disable"] | None = None
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.role is None) == (self.roles is None):
+            raise ValueError("role, or roles for two in turn: one of the two")
+        if self.roles is not None:
+            if len(set(self.roles)) != len(self.roles):
+                raise ValueError("roles: two different ones")
+            if self.value == "password":
+                raise ValueError("value: url or json, since with two roles a client has to learn which one it is")
+            if self.admin is None:
+                raise ValueError("admin: with two roles somebody else has to set their passwords")
+        if self.sslmode == "disable" and not _stays_here(self.host):
+            raise ValueError("sslmode: disable is only for a Unix socket and for loopback")
+        if self.ca_file is not None and not self.ca_file.startswith("/"):
+            raise ValueError("ca_file: an absolute path")
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the administrator's secret."""
+        return () if self.admin is None else (self.admin.secret,)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The roles whose password the secret is, the one to begin with first."""
+        return tuple(self.roles or ()) or (self.role or "",)
+
+    @property
+    def form(self) -> Form:
+        """What the secret's value looks like."""
+        return self.value or ("password" if self.roles is None else "url")
+
+    @property
+    def tls(self) -> str:
+        """The sslmode that holds."""
+        return self.sslmode or ("disable" if self.host.startswith("/") else "verify-full")
+
+
+class Postgres(Rotator[PostgresConfig]):
+    """Sets and tries passwords."""
+
+    config_type = PostgresConfig
+
+    def shape(self, generated: Sensitive, current: Sensitive) -> Sensitive:
+        """Return the next value: of the other role, where there are two."""
+        config = self.config
+        now = read_leniently(current, config.form, config.own[0])
+        role = next((one for one in config.own if one != now.role), config.own[0])
+        place = Place(config.host, config.port, config.database, config.tls)
+        return write(Login(role, generated.reveal().decode()), config.form, current, place)
+
+    def check(self, value: Sensitive) -> None:
+        """Refuse what is no login of one of the roles."""
+        self._login(value)
+
+    def displaces(self, kept: Sensitive, new: Sensitive) -> bool:
+        """Tell whether `kept` is of the role that gets another password; with one role it is dead already."""
+        if self.config.roles is None:
+            return False
+        old, coming = (read_leniently(one, self.config.form, self.config.own[0]) for one in (kept, new))
+        return old.role == coming.role and old.password != coming.password
+
+    async def set(self, order: Order) -> None:
+        """Give the role the new password, as the administrator, or as the role itself."""
+        login = self._login(order.new)
+        admin = self.config.admin
+        if admin is not None and admin.secret != order.name:
+            password = (await order.read(admin.secret)).reveal().decode()
+            async with self._connected(Login(admin.user, password)) as connection:
+                await _alter(connection, login)
+            return
+        # The role changes its own password: with the one that is in force, which after a crash may be the new one.
+        with contextlib.suppress(Refused, Retryable):
+            async with self._connected(login):
+                return
+        old = read_leniently(order.old, self.config.form, self.config.own[0])
+        async with self._connected(old) as connection:
+            await _alter(connection, login)
+
+    async def test(self, order: Order) -> None:
+        """Log in with the new value, and ask the server who that is."""
+        login = self._login(order.new)
+        async with self._connected(login) as connection:
+            with _told():
+                found = await (await connection.execute("SELECT session_user")).fetchone()
+        if found != (login.role,):
+            raise Refused(f"the server takes {login.role} for somebody else: look at pg_ident.conf")
+
+    def _login(self, value: Sensitive) -> Login:
+        login = read(value, self.config.form, self.config.own[0])
+        if login.role not in self.config.own:
+            raise Refused(f"it has to be a login of {' or '.join(self.config.own)}")
+        return login
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, login: Login) -> AsyncIterator[Connection]:
+        config = self.config
+        options: dict[str, Any] = {
+            "host": config.host,
+            "port": config.port,
+            "dbname": config.database,
+            "user": login.role,
+            "password": login.password,
+            "sslmode": config.tls,
+            "gssencmode": "disable",
+            "connect_timeout": CONNECT_SECS,
+            "application_name": "secretsd",
+        }
+        if config.tls != "disable":
+            options["sslrootcert"] = config.ca_file or "system"
+        if pq.version() >= LIBPQ_16:
+            # A server that asks for the password itself, or for an MD5 of it, is given neither.
+            options["require_auth"] = "scram-sha-256"
+        with _told(login.role):
+            connection = await psycopg.AsyncConnection.connect(**options, autocommit=True)
+        try:
+            with _told():
+                await connection.execute(sql.SQL("SET statement_timeout = {}").format(STATEMENT_MS))
+            yield connection
+        finally:
+            await connection.close()
+
+
+async def _alter(connection: Connection, login: Login) -> None:
+    verifier = connection.pgconn.encrypt_password(
+        login.password.encode(), login.role.encode(), b"scram-sha-256"
+    ).decode()
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(login.role), sql.Literal(verifier))
+    with _told():
+        await connection.execute(statement)
+
+
+@contextlib.contextmanager
+def _told(login: str | None = None) -> Iterator[None]:
+    """Turn psycopg's errors into ours. What concerns rights and names is for good, the rest may pass."""
+    try:
+        yield
+    except psycopg.Error as error:
+        said = " ".join(str(error).split())
+        diagnosis = error.diag.message_primary or said
+        final = isinstance(error, (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject))
+        # No SQLSTATE comes with a failed connection; this one is libpq's own, and in the daemon's language.
+        final = final or (login is not None and "certificate" in said)
+        reason = diagnosis if login is None else f"{login} can't log in: {said}"
+        raise (Refused if final else Retryable)(reason) from None
+
+
+def _stays_here(host: str) -> bool:
+    """Tell whether what is sent to `host` doesn't leave the machine."""
+    if host.startswith("/") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
