@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from secretsd_client import Response
@@ -13,7 +14,7 @@ from secretsd.cli.chain import Chain
 from secretsd.cli.errors import Failed
 from secretsd.cli.measured import Measured, parse
 from secretsd.cli.session import Session, decoded
-from secretsd.config import load
+from secretsd.config import Config, load
 from secretsd.errors import SecretsdError
 from secretsd.model import BusInfo, Health, Metadata, SecretList
 from secretsd.policy import load as load_policy
@@ -104,17 +105,25 @@ class Looking:
         if count != self._policy_at:
             self._policy_at, self._unproven = count, ()
             if count:
-                names = _unproven(self._config)
+                names = _unproven(self._config, self._session.url)
                 self._unproven = names if len(names) == count else ()
         return self._unproven
 
 
-def _unproven(path: Path) -> tuple[str, ...]:
+def _unproven(path: Path, url: str) -> tuple[str, ...]:
+    """Return the clients without a proof in the policy of the daemon at `url`, none where the files are another's."""
     try:
         config = load(path)
-        return load_policy(config.security.rbac_policy_path, config).unproven
+        return load_policy(config.security.rbac_policy_path, config).unproven if _serves_at(config, url) else ()
     except (SecretsdError, OSError):
         return ()
+
+
+def _serves_at(config: Config, url: str) -> bool:
+    server, asked = config.server, urlsplit(url)
+    if asked.scheme == "unix":
+        return server.allow_unix_socket and asked.path == str(server.unix_socket_path)
+    return asked.port == server.bind_addr.port and asked.hostname in {server.bind_addr.host, "localhost"}
 
 
 def _view(session: Session) -> View:

@@ -85,7 +85,10 @@ def test_clients_without_a_proof_are_named_where_the_policy_can_be_read(
     daemon.metrics = METRICS
     (tmp_path / "policy.yaml").write_text(POLICY)
     config = tmp_path / "config.toml"
-    config.write_text('[security]\nrbac_policy_path = "policy.yaml"\n')
+    text = '[server]\nbind_addr = "{}"\n[security]\nrbac_policy_path = "policy.yaml"\n'
+    config.write_text(text.format("127.0.0.1:1"))
+    assert "without proof  1\n" in ctl("status", "--config", str(config)).stdout, "these files are another daemon's"
+    config.write_text(text.format(daemon.url.removeprefix("http://")))
     assert "without proof  1: legacy\n" in ctl("status", "--config", str(config)).stdout
     daemon.metrics = METRICS.replace("without_proof 1", "without_proof 2")
     assert "without proof  2\n" in ctl("status", "--config", str(config)).stdout, "another policy is in force"
