@@ -104,6 +104,14 @@ class PendingRotation(Frozen, frozen=True, kw_only=True):
     failing: bool
 
 
+class Upcoming(Frozen, frozen=True, kw_only=True):
+    """A signing key that is published ahead: verifiers know it, and nobody signs with it yet."""
+
+    version: int
+    kid: str
+    published_at: str
+
+
 class Metadata(Frozen, frozen=True, kw_only=True):
     """What may be said of a secret to who may read it; never its value."""
 
@@ -118,6 +126,7 @@ class Metadata(Frozen, frozen=True, kw_only=True):
     previous: Previous | None
     generation: int
     pending: PendingRotation | UnsetType = UNSET
+    upcoming: Upcoming | UnsetType = UNSET
 
 
 class SecretAnswer(Metadata, frozen=True, kw_only=True):
@@ -156,15 +165,15 @@ class Changes(Frozen, frozen=True, kw_only=True):
 class Occurrence(Frozen, frozen=True, kw_only=True):
     """Something that will happen to a secret by itself.
 
-    `rotate` makes `version` current, `expire` and `warn` are announced of it, `grace ends` is when it is destroyed.
-    `due_at` is when it expires, or its grace does; a rotation may wait longer: for its `window`, or since it was
-    `moved` for its distance to another, `moved_by`, which is null where the caller may not read that one. `schedule`
-    is the rule's cron expression with its time zone; null where a period counts.
+    `rotate` makes `version` current, `publish` makes its key known before; `expire` and `warn` are announced of it,
+    `grace ends` is when it is destroyed. `due_at` is when it expires, or its grace does; a rotation may wait longer:
+    for its `window`, or since it was `moved` for its distance to another, `moved_by`, which is null where the caller
+    may not read that one. `schedule` is the rule's cron expression with its time zone; null where a period counts.
     """
 
     at: str
     name: str
-    what: Literal["rotate", "expire", "warn", "grace ends"]
+    what: Literal["rotate", "publish", "expire", "warn", "grace ends"]
     version: int
     due_at: str
     schedule: str | None

@@ -80,6 +80,13 @@ class SecretRetired(SecretChanged, frozen=True, kw_only=True):
     laggard_count: Annotated[Count | None, Meta(description="How many there are; not all of them are named")] = None
 
 
+class KeyPublished(SecretChanged, frozen=True, kw_only=True):
+    """The signing key of the next rotation is in the JWK set: the secret as it stands, and the key to come."""
+
+    upcoming_version: Count
+    upcoming_kid: Kid
+
+
 class RotationFailed(SecretChanged, frozen=True, kw_only=True):
     """A rotation doesn't get through to the other end: the secret as it stands, with the old value still in force."""
 
@@ -214,6 +221,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "secret.rotated": Kind(SecretChanged, "A secret was rotated, or an earlier version restored."),
     "secret.rotation_started": Kind(SecretChanged, "A rotation is on its way to the other end."),
     "secret.rotation_failed": Kind(RotationFailed, "It doesn't get through, or was cancelled; the old value stays."),
+    "secret.key_published": Kind(KeyPublished, "A signing key is in the JWK set before it is used."),
     "secret.expiring": Kind(SecretChanged, "A secret comes near its expiry."),
     "secret.expired": Kind(SecretChanged, "A secret has expired; it is still served."),
     "secret.retired": Kind(SecretRetired, "The grace of a version is over."),

@@ -14,6 +14,7 @@ SECRET_VERBS: Final = (
     "rotated",
     "rotation_started",
     "rotation_failed",
+    "key_published",
     "expiring",
     "expired",
     "retired",

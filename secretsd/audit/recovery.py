@@ -24,6 +24,7 @@ WITH_GENERATION: Final = (
     "jarvis.secretsd.secret.rotated",
     "jarvis.secretsd.secret.rotation_started",
     "jarvis.secretsd.secret.rotation_failed",
+    "jarvis.secretsd.secret.key_published",
     "jarvis.secretsd.secret.expiring",
     "jarvis.secretsd.secret.expired",
     "jarvis.secretsd.secret.retired",

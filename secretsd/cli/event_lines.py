@@ -15,6 +15,7 @@ _STYLE: Final = {
     "secret.created": "green",
     "secret.updated": "cyan",
     "secret.rotated": "cyan",
+    "secret.key_published": "cyan",
     "secret.expiring": "yellow",
     "secret.expired": "red",
     "secret.deleted": "red",

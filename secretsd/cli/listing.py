@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import click
 import msgspec
+from msgspec import UnsetType
 
 from secretsd.cli.errors import Failed
 from secretsd.cli.options import NAME, Settings, connection_options
@@ -94,6 +95,15 @@ def info(settings: Settings, name: str) -> None:
                 if previous is None
                 else f"version {previous.version}, kid {previous.kid}, until {when(previous.grace_until)}",
             ),
+            *_upcoming(secret),
             ("generation", str(secret.generation)),
         ]
     )
+
+
+def _upcoming(secret: Metadata) -> list[tuple[str, Cell]]:
+    upcoming = secret.upcoming
+    if isinstance(upcoming, UnsetType):
+        return []
+    said = f"version {upcoming.version}, kid {upcoming.kid}, since {when(upcoming.published_at)}"
+    return [("published ahead", said)]

@@ -39,6 +39,18 @@ def check_distances(rules: Sequence[Ruled], findings: d.Findings) -> None:
                     findings.note(key, f"secrets.{rule.pattern}.not_with", complaint)
 
 
+def ahead_complaints(rule: SecretRule) -> Iterator[str]:
+    """Yield why the keys of `rule` can't be published ahead of their use."""
+    if not rule.jwks:
+        yield "is about keys that are published: the rule needs jwks: true"
+    if rule.rotation != "auto":
+        yield "is about rotations by schedule: the rule needs rotation: auto"
+    if rule.rotator is not None:
+        yield "a rotator brings the new key to its other end itself; keep one of the two"
+    if rule.publish_ahead_ms is not None and rule.publish_ahead_ms >= _period(rule):
+        yield f"has to be shorter than the time between two rotations, which is {_words(_period(rule))}"
+
+
 def window_warnings(rules: Sequence[Ruled]) -> list[str]:
     """Return a warning for each rule whose window opens more rarely than it is to rotate."""
     warnings = []

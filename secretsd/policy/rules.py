@@ -94,6 +94,8 @@ class SecretRule:
     rotator: RotatorRule | None = None
     converges: bool = False
     """What brings a new value to the other end; None: nothing does."""
+    publish_ahead_ms: int | None = None
+    """How long before its use a new signing key is published."""
     cron: Cron | None = None
     window: Window | None = None
     """What a rotation by schedule waits for."""

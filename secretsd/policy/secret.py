@@ -11,6 +11,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from secretsd.config.reader import shown
 from secretsd.model import DAY_MS, Grace, Rotation, SecretType, parse_duration
 from secretsd.policy import document as d
+from secretsd.policy.feasible import ahead_complaints
 from secretsd.policy.names import NameSet, is_pattern
 from secretsd.policy.rules import BUILT_IN, SecretRule
 from secretsd.policy.timing import TIMING_KEYS, parse_timing
@@ -63,7 +64,7 @@ def parse_secret_rule(
             'until-converged needs an end: grace_period is the deadline, at least "1s" and not never; without one it '
             "is the default grace",
         )
-    return SecretRule(
+    rule = SecretRule(
         pattern,
         rotator=_rotator(members.get("rotator"), f"{where}.rotator", kind, findings),
         type=kind,
@@ -76,7 +77,12 @@ def parse_secret_rule(
         window=timing.window,
         not_with=timing.not_with,
         gap_ms=timing.gap_ms,
+        publish_ahead_ms=timing.publish_ahead_ms,
     )
+    if "publish_ahead" in members:
+        for complaint in ahead_complaints(rule):
+            findings.note(members["publish_ahead"], f"{where}.publish_ahead", complaint)
+    return rule
 
 
 def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) -> list[str]:

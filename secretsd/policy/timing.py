@@ -17,7 +17,7 @@ from secretsd.policy.names import is_pattern
 from secretsd.policy.windows import DAY_MINUTES, DAYS, Window, described
 from secretsd.policy.zones import DEFAULT_ZONE, zone
 
-TIMING_KEYS: Final = ("rotation_schedule", "time_zone", "window", "not_with", "gap")
+TIMING_KEYS: Final = ("rotation_schedule", "time_zone", "window", "not_with", "gap", "publish_ahead")
 DEFAULT_GAP_MS: Final = 3_600_000
 _WINDOW_KEYS: Final = ("days", "from", "to", "time_zone")
 _CLOCK: Final = re.compile(r"([0-9]{1,2}):([0-5][0-9])\Z")
@@ -31,6 +31,7 @@ class Timing:
     window: Window | None = None
     not_with: tuple[str, ...] = ()
     gap_ms: int = 0
+    publish_ahead_ms: int | None = None
 
 
 def parse_windows(node: Node, findings: d.Findings) -> dict[str, Window]:
@@ -73,7 +74,8 @@ def parse_timing(
         cron=None if schedule is None else _cron(schedule, f"{where}.rotation_schedule", zone_name, findings),
         window=None if window is None else _window_of_rule(window, f"{where}.window", zone_name, windows, findings),
         not_with=not_with,
-        gap_ms=_gap(gap, f"{where}.gap", findings) if not_with else 0,
+        gap_ms=_span(gap, f"{where}.gap", findings) or DEFAULT_GAP_MS if not_with else 0,
+        publish_ahead_ms=_span(members.get("publish_ahead"), f"{where}.publish_ahead", findings),
     )
 
 
@@ -187,16 +189,17 @@ def _patterns(node: Node | None, where: str, findings: d.Findings) -> tuple[str,
     return tuple(patterns)
 
 
-def _gap(node: Node | None, where: str, findings: d.Findings) -> int:
+def _span(node: Node | None, where: str, findings: d.Findings) -> int | None:
+    """Return a length of time in ms, None where there is none or it can't be one."""
     if node is None:
-        return DEFAULT_GAP_MS
+        return None
     text = d.text_of(node)
     try:
-        gap_ms = None if text is None else parse_duration(text)
+        span_ms = None if text is None else parse_duration(text)
     except ValueError as error:
         findings.note(node, where, f"found {shown(text or '')}; allowed: {error}")
-        return DEFAULT_GAP_MS
-    if gap_ms is None or gap_ms < 1000:
+        return None
+    if span_ms is None or span_ms < 1000:
         findings.note(node, where, 'allowed: a duration in quotes of at least "1s", such as "1h"')
-        return DEFAULT_GAP_MS
-    return gap_ms
+        return None
+    return span_ms

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 from secretsd_bus import rfc3339
-from secretsd_bus.payloads import MAX_LAGGARDS, Previous, RotationFailed, SecretChanged, SecretRetired
+from secretsd_bus.payloads import MAX_LAGGARDS, KeyPublished, Previous, RotationFailed, SecretChanged, SecretRetired
 
-from secretsd.model import MAX_REASON, MAX_SAFE_INTEGER, Metadata, PendingRotation
+from secretsd.model import MAX_REASON, MAX_SAFE_INTEGER, Metadata, PendingRotation, Upcoming
 from secretsd.vault.document import OwedLine, SecretRecord, Tombstone, VersionRecord
 
 SCHEDULE = "secretsd"
@@ -56,6 +56,13 @@ class Announcer:
             laggard_count=None if laggards is None else len(laggards),
         )
         return OwedLine("secret.retired", name, retired.data())
+
+    def key_published(self, name: str, record: SecretRecord, upcoming: VersionRecord, cause: Cause) -> OwedLine:
+        """Return the event for a signing key that verifiers may learn of; the secret is as it was."""
+        told = KeyPublished(
+            **self._members(name, record, cause), upcoming_version=upcoming.version, upcoming_kid=upcoming.kid
+        )
+        return OwedLine("secret.key_published", name, told.data())
 
     def rotation_failed(self, name: str, record: SecretRecord, cause: Cause) -> OwedLine:
         """Return the event for the rotation under way that doesn't get through, as it stands after the failure."""
@@ -137,7 +144,15 @@ def metadata(name: str, record: SecretRecord, now_ms: int) -> Metadata:
         previous=previous(record, now_ms),
         generation=record.generation,
         pending=pending_rotation(record),
+        upcoming=_upcoming(record),
     )
+
+
+def _upcoming(record: SecretRecord) -> Upcoming | UnsetType:
+    upcoming = record.published_ahead
+    if upcoming is None:
+        return UNSET
+    return Upcoming(version=upcoming.version, kid=upcoming.kid, published_at=rfc3339(upcoming.created_at))
 
 
 def pending_rotation(record: SecretRecord) -> PendingRotation | UnsetType:

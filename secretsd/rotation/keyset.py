@@ -13,18 +13,27 @@ CACHED_LEAST_MS: Final = 1000
 
 
 def published(record: SecretRecord, now_ms: int) -> list[VersionRecord]:
-    """Return the versions whose public half is in the set at `now_ms`: the current one, and those in grace."""
-    return [version for version in record.versions if version is record.current or (version.grace_until or 0) > now_ms]
+    """Return the versions whose public half is in the set at `now_ms`: the one to come, the current, those in grace."""
+    upcoming = record.published_ahead
+    return [
+        *([] if upcoming is None else [upcoming]),
+        record.current,
+        *(version for version in record.in_grace if (version.grace_until or 0) > now_ms),
+    ]
 
 
-def fresh_for_ms(records: Iterable[SecretRecord], now_ms: int) -> int:
-    """Return how long the set of `records` may be cached: until it changes by itself, in bounds.
+def fresh_for_ms(records: Iterable[tuple[SecretRecord, int | None]], now_ms: int) -> int:
+    """Return how long the set of `records`, each with how long ahead its keys are published, may be cached.
 
-    It changes when a key rotates or its grace ends.
+    Until it changes by itself, by a rotation or the end of a grace, in bounds. Whoever has it from just before a key
+    was published must have asked again before that is used; a tenth of the time between is left for answers on their
+    way and for the commit that publishes.
     """
-    changes = [now_ms + CACHED_MOST_MS]
-    for record in records:
-        if record.rotation == "auto":
-            changes.append(record.expires_at)
-        changes.extend(version.grace_until for version in published(record, now_ms) if version.grace_until is not None)
-    return max(min(changes) - now_ms, CACHED_LEAST_MS)
+    until, ahead = now_ms + CACHED_MOST_MS, CACHED_MOST_MS
+    for record, ahead_ms in records:
+        if ahead_ms is not None:
+            ahead = min(ahead, ahead_ms - ahead_ms // 10)
+        elif record.rotation == "auto":
+            until = min(until, record.expires_at)
+        until = min(until, *(version.grace_until or until for version in published(record, now_ms)), until)
+    return min(max(until - now_ms, CACHED_LEAST_MS), ahead)

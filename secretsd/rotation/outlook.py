@@ -16,7 +16,7 @@ from secretsd.rotation.spacing import Slot
 from secretsd.rotation.transitions import superseded
 from secretsd.vault.document import SecretRecord, VersionRecord
 
-What = Literal["rotate", "expire", "warn", "grace ends"]
+What = Literal["rotate", "publish", "expire", "warn", "grace ends"]
 
 _NO_VALUE: Final = ""
 
@@ -29,7 +29,7 @@ class Planned:
     name: str
     what: What
     version: int
-    """The version that becomes current, expires or ends its grace."""
+    """The version that becomes current, is published ahead, expires or ends its grace."""
     due_ms: int
     slot: Slot | None = None
     """Where the rotation was placed, if its window or another secret had a say in it."""
@@ -96,6 +96,10 @@ def _carried_out(
         record, what = replace(record, status="expired"), "expire"
     elif due.expiring is not None:
         record, what = replace(record, status="expiring", announced=due.expiring), "warn"
+    if due.publish:
+        upcoming = VersionRecord(record.current.version + 1, _NO_VALUE, now_ms, "utf-8", _NO_VALUE, _NO_VALUE)
+        record = replace(record, upcoming=upcoming)
+        happens.append(Planned(now_ms, name, "publish", upcoming.version, expires_at))
     if what is not None:
         happens.append(Planned(now_ms, name, what, record.current.version, expires_at, due.slot))
     happens.extend(

@@ -11,7 +11,7 @@ from secretsd.model import DAY_MS, NEVER_MS
 from secretsd.policy import Policy
 from secretsd.rotation.pending import in_way
 from secretsd.rotation.spacing import Slot, Spacing
-from secretsd.rotation.transitions import warnings
+from secretsd.rotation.transitions import ready_at, warnings
 from secretsd.vault.document import SecretRecord, VersionRecord
 
 HELD_MOST_MS: Final = 8 * DAY_MS
@@ -31,23 +31,30 @@ class Due:
     """The versions whose grace is over."""
     slot: Slot | None = None
     """Where the rotation was placed, if something besides its expiry had a say in it."""
+    publish: bool = False
+    """Whether the key of the next rotation is to be published."""
     unneeded: tuple[VersionRecord, ...] = ()
     """Those whose grace ends before its time, since every consumer has moved on."""
 
     def __bool__(self) -> bool:
-        return self.rotate or self.expired or self.expiring is not None or bool(self.retire or self.unneeded)
+        told = self.rotate or self.expired or self.publish or self.expiring is not None
+        return told or bool(self.retire or self.unneeded)
 
 
-def due(record: SecretRecord, now_ms: int, slot: Slot | None = None) -> Due:
+def due(record: SecretRecord, now_ms: int, slot: Slot | None = None, ahead_ms: int | None = None) -> Due:
     """Return what the schedule owes `record` at `now_ms`. A rotation takes the place of an expiry.
 
     `slot` is where the rotation was placed; one that is held there for HELD_MOST_MS past its expiry counts as expired.
+    `ahead_ms` is how long before its use a key is published.
     """
+    publish = _publishes_at(record, ahead_ms) <= now_ms
     retire = tuple(
         version for version in record.in_grace if version.grace_until is not None and version.grace_until <= now_ms
     )
     if record.expires_at <= now_ms:
         if record.rotation == "auto" and in_way(record) is None:
+            if slot is None and ready_at(record, ahead_ms) > now_ms:
+                return Due(publish=publish, retire=retire)
             if slot is None or slot.at <= now_ms:
                 return Due(rotate=True, retire=retire, slot=slot)
             late = record.expires_at + HELD_MOST_MS <= now_ms
@@ -56,20 +63,30 @@ def due(record: SecretRecord, now_ms: int, slot: Slot | None = None) -> Due:
             return Due(retire=retire)
         return Due(expired=record.status != "expired", retire=retire)
     announced = sum(1 for instant in warnings(record) if instant <= now_ms)
-    return Due(expiring=announced if announced > record.announced else None, retire=retire)
+    return Due(expiring=announced if announced > record.announced else None, retire=retire, publish=publish)
 
 
-def next_instant(record: SecretRecord, slot: Slot | None = None) -> int:
+def next_instant(record: SecretRecord, slot: Slot | None = None, ahead_ms: int | None = None) -> int:
     """Return the next instant at which `due` can say something new, NEVER_MS for none."""
     instants = [version.grace_until for version in record.in_grace if version.grace_until is not None]
     if record.rotation == "auto" and in_way(record) is None:
-        instants.append(record.expires_at if slot is None else slot.at)
+        instants.append(_publishes_at(record, ahead_ms))
+        instants.append(ready_at(record, ahead_ms) if slot is None else slot.at)
         if slot is not None and record.status != "expired":
             instants.append(record.expires_at + HELD_MOST_MS)
     elif record.status != "expired" and _expires(record):
         instants.append(record.expires_at)
         instants.extend(warnings(record)[record.announced :])
     return min(instants, default=NEVER_MS)
+
+
+def _publishes_at(record: SecretRecord, ahead_ms: int | None) -> int:
+    """Return when the key of the next rotation is published, NEVER_MS where it is already or won't be."""
+    if ahead_ms is None or record.rotation != "auto" or in_way(record) is not None:
+        return NEVER_MS
+    if record.published_ahead is not None or record.expires_at == NEVER_MS:
+        return NEVER_MS
+    return record.expires_at - ahead_ms
 
 
 def _expires(record: SecretRecord) -> bool:
@@ -91,6 +108,7 @@ class Agenda:
         self._instants: dict[str, int] = {}
         """What counts of the queue."""
         self._held: dict[str, Slot] = {}
+        self._policy = policy
         self._spacing = Spacing(policy)
         self._misplaced = True
         """Whether something else happened than what was planned, so that all that is held is placed anew."""
@@ -98,8 +116,12 @@ class Agenda:
 
     def follow(self, policy: Policy) -> None:
         """Place all anew, under a policy that came into force."""
+        self._policy = policy
         self._spacing = Spacing(policy)
         self._place_anew()
+        for name, record in self._records.items():
+            if record.type == "jwt_signing_key":
+                self._note(name, record)
 
     def update(self, names: Iterable[str], records: Mapping[str, SecretRecord]) -> None:
         """Follow the vault to its next document, in which `names` changed."""
@@ -135,7 +157,7 @@ class Agenda:
         self._place(names, now_ms)
         for name in names:
             record = self._records.get(name)
-            decision = None if record is None else due(record, now_ms, self._held.get(name))
+            decision = None if record is None else due(record, now_ms, self._held.get(name), self._ahead(name, record))
             if record is not None and decision:
                 yield name, record, decision
 
@@ -169,9 +191,9 @@ class Agenda:
                 if self._spacing.apart(name):
                     self._keep_clear(name, record, now_ms)
             self._misplaced = False
-        new = [(self._records[name].expires_at, name) for name in waiting if name not in self._held]
-        for expires_at, name in sorted(new):
-            slot = self._held[name] = self._spacing.place(name, expires_at, now_ms)
+        new = [(self._ready_at(name), name) for name in waiting if name not in self._held]
+        for ready, name in sorted(new):
+            slot = self._held[name] = self._spacing.place(name, ready, now_ms)
             if slot.at > now_ms:
                 self._note(name, self._records[name])
             names[name] = None
@@ -187,8 +209,22 @@ class Agenda:
     def _rotates(self, name: str, now_ms: int) -> bool:
         record = self._records.get(name)
         return (
-            record is not None and record.rotation == "auto" and record.expires_at <= now_ms and in_way(record) is None
+            record is not None
+            and record.rotation == "auto"
+            and self._ready_at(name) <= now_ms
+            and in_way(record) is None
         )
+
+    def _ready_at(self, name: str) -> int:
+        record = self._records[name]
+        return ready_at(record, self._ahead(name, record))
+
+    def _ahead(self, name: str, record: SecretRecord) -> int | None:
+        """Return how long before its use the secret's new key is published, None where it isn't."""
+        if self._policy is None or record.type != "jwt_signing_key":
+            return None
+        rule = self._policy.rule_for(name)
+        return rule.publish_ahead_ms if rule.jwks else None
 
     def _place_anew(self) -> None:
         self._misplaced = True
@@ -196,7 +232,8 @@ class Agenda:
             self._note(name, self._records[name], due_ms=self._records[name].expires_at)
 
     def _note(self, name: str, record: SecretRecord, due_ms: int | None = None) -> None:
-        instant = next_instant(record, self._held.get(name)) if due_ms is None else due_ms
+        ahead_ms = self._ahead(name, record)
+        instant = next_instant(record, self._held.get(name), ahead_ms) if due_ms is None else due_ms
         if instant < NEVER_MS and self._instants.get(name) != instant:
             heapq.heappush(self._queue, (instant, name))
         self._instants[name] = instant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from secretsd.model import DAY_MS, MAX_IN_GRACE, NEVER_MS
@@ -55,8 +56,8 @@ def superseded(
 ) -> tuple[SecretRecord, tuple[VersionRecord, ...]]:
     """Return the record with `new` as its current version, and the versions whose grace ends thereby.
 
-    The version before stays readable for `grace_ms` (None: until told; 0: not at all). `urgent` ends every grace;
-    beyond MAX_IN_GRACE the oldest ends.
+    A version that was published ahead is used or dropped with it. The version before stays readable for `grace_ms`
+    (None: until told; 0: not at all). `urgent` ends every grace; beyond MAX_IN_GRACE the oldest ends.
     """
     before = replace(record.current, grace_until=instant_after(new.created_at, grace_ms))
     kept: tuple[VersionRecord, ...] = ()
@@ -75,6 +76,7 @@ def superseded(
             announced=0,
             generation=generation,
             versions=(new, *kept),
+            upcoming=UNSET,
         ),
         ended,
     )
@@ -103,6 +105,17 @@ def resettled(record: SecretRecord, settings: SecretSettings, generation: int) -
         announced=0 if recounted else record.announced,
         generation=generation,
     )
+
+
+def ready_at(record: SecretRecord, ahead_ms: int | None) -> int:
+    """Return from when on an automatic rotation may happen, NEVER_MS while its new key isn't published.
+
+    Where keys are published `ahead_ms` before their use, that has to have been so long whenever it was done.
+    """
+    if ahead_ms is None:
+        return record.expires_at
+    upcoming = record.published_ahead
+    return NEVER_MS if upcoming is None else max(record.expires_at, upcoming.created_at + ahead_ms)
 
 
 def buried(record: SecretRecord, generation: int) -> Tombstone:

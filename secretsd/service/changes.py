@@ -87,9 +87,8 @@ class Changes:
                 continue
             if in_way(before) is not None:
                 raise Problem("rotation-pending", NO_ROTATOR)
-            made = value or self.generated(name, before)
             record, ended = self._superseded(
-                name, before, made, generation, grace_ms[name], now_ms, urgent=cause.urgent
+                name, before, value, generation, grace_ms[name], now_ms, urgent=cause.urgent
             )
             records[name] = record
             events.append(announcer.changed(verb, name, record, cause))
@@ -154,9 +153,7 @@ class Changes:
             events.extend(own)
         elif due.rotate:
             grace_ms = self.settings(name, record).grace_ms
-            record, pushed_out = self._superseded(
-                name, record, self.generated(name, record), generation, grace_ms, now_ms, urgent=False
-            )
+            record, pushed_out = self._superseded(name, record, None, generation, grace_ms, now_ms, urgent=False)
             over += pushed_out
             events.append(announcer.changed("rotated", name, record, Cause(SCHEDULE, "expired")))
         elif due.expired:
@@ -167,6 +164,10 @@ class Changes:
         elif due.expiring is not None:
             record = replace(record, status="expiring", announced=due.expiring, generation=generation)
             events.append(announcer.changed("expiring", name, record, Cause(SCHEDULE, "expires_at is near")))
+        if due.publish:
+            upcoming = self._vault.seal(name, record.current.version + 1, *self.generated(name, record), now_ms)
+            record = replace(record, upcoming=upcoming, generation=generation)
+            events.append(announcer.key_published(name, record, upcoming, Cause(SCHEDULE, "used from its rotation on")))
         early = Cause(SCHEDULE, "every consumer has moved on")
         late = Cause(SCHEDULE, "grace is over")
         events.extend(
@@ -178,14 +179,20 @@ class Changes:
         self,
         name: str,
         record: SecretRecord,
-        value: tuple[Sensitive, Encoding],
+        value: Value | None,
         generation: int,
         grace_ms: int | None,
         now_ms: int,
         *,
         urgent: bool,
     ) -> tuple[SecretRecord, tuple[VersionRecord, ...]]:
-        new = self._vault.seal(name, record.current.version + 1, *value, now_ms)
+        upcoming = record.published_ahead
+        if value is None and upcoming is not None and not urgent:
+            new = replace(upcoming, created_at=now_ms)
+        else:
+            # In an emergency also what was published ahead is dropped: it lay where the leaked one did.
+            made = value or self.generated(name, record)
+            new = self._vault.seal(name, record.current.version + 1, *made, now_ms)
         return superseded(
             dropped(record), new, self.settings(name, record), generation=generation, grace_ms=grace_ms, urgent=urgent
         )

@@ -161,7 +161,10 @@ class Reads:
             for name, record in of_policy.items()
             for version in published(record, now_ms)
         }
-        return KeySet([*self._jwks.values()], fresh_for_ms(of_policy.values(), now_ms) // 1000)
+        fresh_ms = fresh_for_ms(
+            ((record, core.policy.rule_for(name).publish_ahead_ms) for name, record in of_policy.items()), now_ms
+        )
+        return KeySet([*self._jwks.values()], fresh_ms // 1000)
 
     def _found(self, document: Document, name: str, selector: Selector, min_generation: int | None) -> VersionRecord:
         if min_generation is not None and min_generation > document.generation:

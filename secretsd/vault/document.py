@@ -25,7 +25,8 @@ FORMAT: Final = 1
 FORMAT_ROTATED: Final = 2
 """The same with the two members that the first rotation of its keys adds."""
 FORMAT_PENDING: Final = 3
-"""Either of them while a secret has a rotation that is under way: the format before can't be told of it."""
+"""Either of them while a secret has a rotation that is under way, or an upcoming version: the format before can't be
+told of it."""
 
 Step = Literal["set", "test", "finish", "undo"]
 """What is to be done next of a pending rotation."""
@@ -81,7 +82,7 @@ class SecretRecord(Value, frozen=True):
     """A secret: its settings as decided at `generation`, and its versions, newest first. Instants in ms.
 
     `announced` counts the thresholds before expiry that were announced for the current version. `pending` is left out
-    of the file where no rotation is under way.
+    of the file where no rotation is under way, `upcoming` where no version is published ahead of its use.
     """
 
     type: SecretType
@@ -95,6 +96,12 @@ class SecretRecord(Value, frozen=True):
     generation: int
     versions: tuple[VersionRecord, ...]
     pending: Pending | UnsetType = UNSET
+    upcoming: VersionRecord | UnsetType = UNSET
+
+    @property
+    def published_ahead(self) -> VersionRecord | None:
+        """The version that verifiers know and nobody signs with yet, None for none; made when it was published."""
+        return None if isinstance(self.upcoming, UnsetType) else self.upcoming
 
     @property
     def under_way(self) -> Pending | None:
@@ -103,9 +110,10 @@ class SecretRecord(Value, frozen=True):
 
     @property
     def sealed(self) -> tuple[VersionRecord, ...]:
-        """All values that are sealed here: the versions, and one that is still on its way."""
-        pending = self.under_way
-        return self.versions if pending is None else (pending.version, *self.versions)
+        """All values that are sealed here: the versions, and those that are still on their way."""
+        pending, upcoming = self.under_way, self.published_ahead
+        on_their_way = ([pending.version] if pending else []) + ([upcoming] if upcoming else [])
+        return (*on_their_way, *self.versions) if on_their_way else self.versions
 
     @property
     def current(self) -> VersionRecord:
@@ -197,7 +205,7 @@ class Document(Value, frozen=True):
     @property
     def format(self) -> int:
         """The number that the document in the file begins with."""
-        if any(record.under_way is not None for record in self.secrets.values()):
+        if any(record.sealed is not record.versions for record in self.secrets.values()):
             return FORMAT_PENDING
         return FORMAT if self.data_key is None else FORMAT_ROTATED
 

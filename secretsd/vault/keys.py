@@ -105,7 +105,9 @@ class VaultKeys:
 
     def _record_taken_over(self, name: str, record: SecretRecord, old: VaultKeys) -> SecretRecord:
         taken_over = replace(record, versions=tuple(self._taken_over(name, one, old) for one in record.versions))
-        pending = record.under_way
+        pending, upcoming = record.under_way, record.published_ahead
+        if upcoming is not None:
+            taken_over = replace(taken_over, upcoming=self._taken_over(name, upcoming, old))
         if pending is None:
             return taken_over
         return replace(taken_over, pending=replace(pending, version=self._taken_over(name, pending.version, old)))

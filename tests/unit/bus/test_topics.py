@@ -19,6 +19,7 @@ def test_the_topics_are_those_of_the_contract() -> None:
         "rotated",
         "rotation_started",
         "rotation_failed",
+        "key_published",
         "expiring",
         "expired",
         "retired",

@@ -173,6 +173,24 @@ def test_a_policy_with_room_is_taken(rules: str) -> None:
     policy(rules, 'sunday: {days: [sun], from: "02:00", to: "04:00"}')
 
 
+@pytest.mark.parametrize(
+    ("rule", "complaint"),
+    [
+        ("rotation: auto", "needs jwks: true"),
+        ("jwks: true", "needs rotation: auto"),
+        ("jwks: true, rotation: auto, rotation_period: 1h", "shorter than the time between two rotations, which is 1h"),
+        ("jwks: true, rotation: auto, rotation_schedule: '*/30 * * * *'", "which is 30m"),
+    ],
+)
+def test_keys_that_cant_be_published_ahead_are_refused(rule: str, complaint: str) -> None:
+    assert complaint in refusal(f"a: {{type: jwt_signing_key, {rule}, publish_ahead: 1h}}")
+
+
+def test_keys_may_be_published_ahead() -> None:
+    found = policy("a: {type: jwt_signing_key, jwks: true, rotation: auto, rotation_period: 30d, publish_ahead: 1h}")
+    assert found.rule_for("a").publish_ahead_ms == 3_600_000
+
+
 def test_a_window_that_opens_too_rarely_or_for_nothing_is_warned_about() -> None:
     said = policy(
         f"a: {{{AUTO}, rotation_period: 1d, window: sunday}}\nb: {{rotation: manual, window: sunday}}", SUNDAY

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -31,9 +31,26 @@ RECORDS = st.builds(
 INSTANTS = st.integers(START_MS - DAY_MS, START_MS + 45 * DAY_MS)
 
 
-@given(RECORDS, INSTANTS)
-def test_something_is_due_exactly_from_the_next_instant_on(one: SecretRecord, now: int) -> None:
-    assert bool(due(one, now)) == (next_instant(one) <= now)
+AHEADS = st.none() | st.integers(1, 20 * DAY_MS)
+
+
+@given(RECORDS, INSTANTS, AHEADS, st.booleans())
+def test_something_is_due_exactly_from_the_next_instant_on(
+    one: SecretRecord, now: int, ahead_ms: int | None, published: bool
+) -> None:
+    assume(one.status != "expired" or one.expires_at <= now)  # moved into the future it is active again
+    if published:
+        one = replace(one, upcoming=replace(one.current, version=9))
+    assert bool(due(one, now, None, ahead_ms)) == (next_instant(one, None, ahead_ms) <= now)
+
+
+@given(RECORDS, INSTANTS, st.integers(1, 20 * DAY_MS))
+def test_no_key_is_used_before_it_has_been_published_for_long_enough(
+    one: SecretRecord, now: int, ahead_ms: int
+) -> None:
+    assert not due(one, now, None, ahead_ms).rotate
+    published = replace(one, upcoming=replace(one.current, version=9, created_at=now))
+    assert not due(published, now + ahead_ms - 1, None, ahead_ms).rotate
 
 
 def test_an_automatic_secret_rotates_at_its_expiry_and_not_a_millisecond_before() -> None:

@@ -3,8 +3,17 @@
 use super::Event;
 
 /// The verbs of secret events that have a topic of the secret's own.
-const SECRET_VERBS: [&str; 7] = [
-    "created", "updated", "rotated", "expiring", "expired", "retired", "deleted",
+const SECRET_VERBS: [&str; 10] = [
+    "created",
+    "updated",
+    "rotated",
+    "rotation_started",
+    "rotation_failed",
+    "key_published",
+    "expiring",
+    "expired",
+    "retired",
+    "deleted",
 ];
 const PREFIX_MOST: usize = 1024;
 
