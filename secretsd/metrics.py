@@ -56,6 +56,11 @@ class Metrics:
             "Reads answered with an older version, in its grace",
             registry=self.registry,
         )
+        self.left_behind = Counter(
+            "secretsd_retired_laggards",
+            "Consumers that still used a version when its grace ended",
+            registry=self.registry,
+        )
         self._vault_seconds = Histogram(
             "secretsd_vault_commit_seconds",
             "Time to replace vault.json",

@@ -339,7 +339,8 @@ class Consumer(Frozen, frozen=True, kw_only=True):
     """Where one client, or one of the processes that share it, stands with a secret (docs/consumers.md).
 
     `version` and `kid` are what it is taken to use, null where it never read the secret. `seen_at` is when it last
-    asked for anything, `live` whether that is recent, `counts` whether the policy takes it for a consumer.
+    asked for anything, `live` whether that is recent, `counts` whether the policy takes it for a consumer, `lags`
+    whether more than half of the grace of what it uses is over.
     """
 
     client: str
@@ -353,6 +354,7 @@ class Consumer(Frozen, frozen=True, kw_only=True):
     seen_at: str | None
     live: bool
     counts: bool
+    lags: bool
 
 
 class Consumers(Frozen, frozen=True, kw_only=True):

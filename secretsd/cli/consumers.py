@@ -61,6 +61,8 @@ def _row(one: Consumer) -> list[Cell]:
         seen += " (taken to be gone)"
     elif not one.counts:
         seen += " (no consumer)"
+    if one.lags:
+        words, style = f"{words}, lags", "bold red"
     acknowledged = one.acknowledged_at
     return [
         one.client if one.instance is None else f"{one.client}/{one.instance}",

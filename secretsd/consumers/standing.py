@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from secretsd_bus import parse_time, rfc3339
 
 from secretsd.consumers.sightings import Mark, Sighting, Sightings, client_of
-from secretsd.model import DAY_MS, ConsumerState
+from secretsd.model import DAY_MS, NEVER_MS, ConsumerState
 from secretsd.vault.document import SecretRecord, VersionRecord
 
 LIVE_MS: Final = 30 * DAY_MS
@@ -28,11 +29,6 @@ class Standing:
     live: bool
     counts: bool
     """Whether the policy takes it for a consumer."""
-
-    @property
-    def behind(self) -> bool:
-        """Whether it is there and uses another version than the current one."""
-        return self.live and self.counts and self.state in {"previous", "outdated"}
 
 
 def standings(
@@ -65,6 +61,22 @@ def standings(
 def holders(version: VersionRecord, found: Iterable[Standing]) -> list[Standing]:
     """Return the live consumers that use `version`; who doesn't count as a consumer is none."""
     return [one for one in found if one.live and one.counts and one.using is not None and one.using.kid == version.kid]
+
+
+def lagging(record: SecretRecord, found: Iterable[Standing], now_ms: int) -> list[Standing]:
+    """Return the live consumers that use a version more than half of whose grace is over."""
+    known = list(found)
+    return [one for version in late_versions(record, now_ms) for one in holders(version, known)]
+
+
+def late_versions(record: SecretRecord, now_ms: int) -> list[VersionRecord]:
+    """Return the versions in grace more than half of whose grace is over; one that stays until told never is."""
+    late = []
+    for newer, version in pairwise(record.versions):
+        until = version.grace_until or 0
+        if until < NEVER_MS and newer.created_at + until < 2 * now_ms:
+            late.append(version)
+    return late
 
 
 def covered(record: SecretRecord, sightings: Sightings) -> bool:

@@ -17,6 +17,7 @@ from secretsd.model import NEVER_MS
 from secretsd.outbox.publisher import Publisher
 from secretsd.rotation.pending import in_way, is_failing
 from secretsd.service import BusStatus, Core, Service
+from secretsd.service.convergence import Lagging
 from secretsd.service.reads import VERSION
 from secretsd.service.scheduler import Scheduler
 
@@ -85,6 +86,11 @@ def meter(service: Service, scheduler: Scheduler, publisher: Publisher | None) -
         "secretsd_rotations_held",
         "Rotations that are due and wait for their window or for a distance to others",
         lambda: scheduler.held,
+    )
+    metrics.watch(
+        "secretsd_lagging_consumers",
+        "Consumers that use a version more than half of whose grace is over",
+        Lagging(core).count,
     )
     _meter_files(core)
     metrics.watch("secretsd_uptime_seconds", "Seconds since the daemon started", lambda: core.uptime_ms / 1000)

@@ -11,6 +11,7 @@ from secretsd.outbox.homeassistant.overview import Trouble
 from secretsd.outbox.witness import Position
 from secretsd.rotation.announce import Announcer
 from secretsd.service import Core, Service
+from secretsd.service.convergence import Lagging
 from secretsd.service.ownuse import BusLogin
 from secretsd.vault.document import SecretRecord
 
@@ -23,6 +24,7 @@ class VaultStanding:
     def __init__(self, core: Core, service: Service) -> None:
         self._core = core
         self._service = service
+        self._lagging = Lagging(core)
         name = core.config.bus.password_secret
         self._login = None if name is None else BusLogin(core, name)
 
@@ -57,7 +59,12 @@ class VaultStanding:
     def troubles(self) -> list[Trouble]:
         """Return what is wrong with the daemon, the bus aside, in words that name no value."""
         core = self._core
-        found = {"rotation": core.schedule_failure, "chain": core.log.failure, "clock": core.guard.doubt}
+        found = {
+            "rotation": core.schedule_failure,
+            "chain": core.log.failure,
+            "clock": core.guard.doubt,
+            "laggards": self._lagging.words(),
+        }
         return [Trouble(kind, words) for kind, words in found.items() if words is not None]
 
     def checkpoint(self) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from secretsd_bus import rfc3339
 
 from secretsd.auth import Caller
 from secretsd.consumers.sightings import ACKNOWLEDGED, consumer_key
-from secretsd.consumers.standing import Standing
+from secretsd.consumers.standing import Standing, lagging
 from secretsd.errors import Problem
 from secretsd.model import AcknowledgedVersion, AcknowledgeRequest, Consumer, Consumers
 from secretsd.rotation.announce import previous
@@ -35,6 +35,8 @@ class ConsumerCalls(Reads):
         await self._audit(self._access("secret.listed", caller, "consumers", known, None, outcome))
         if record is None:
             raise Problem("not-found", "No secret has this name; GET /secrets lists them.", position=document.position)
+        found = standing(core, name, record)
+        late = lagging(record, found, now_ms)
         answer = Consumers(
             name=name,
             version=record.current.version,
@@ -43,7 +45,7 @@ class ConsumerCalls(Reads):
             previous=previous(record, now_ms),
             complete=is_complete(core, record),
             grace="until-converged" if core.policy.rule_for(name).converges else "period",
-            consumers=[_worded(one) for one in standing(core, name, record)],
+            consumers=[_worded(one, lags=one in late) for one in found],
         )
         return Answered(answer, document.position)
 
@@ -83,7 +85,7 @@ def _selector(body: AcknowledgeRequest) -> Selector:
     return Selector(version=version, kid=kid)
 
 
-def _worded(one: Standing) -> Consumer:
+def _worded(one: Standing, *, lags: bool) -> Consumer:
     client, _, instance = one.key.partition("/")
     read, acknowledged = one.sighting.read, one.sighting.acknowledged
     return Consumer(
@@ -98,4 +100,5 @@ def _worded(one: Standing) -> Consumer:
         seen_at=one.seen_at,
         live=one.live,
         counts=one.counts,
+        lags=lags,
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
-from secretsd.consumers.standing import Standing, covered, holders, standings
+from secretsd.consumers.standing import Standing, covered, holders, lagging, late_versions, standings
 from secretsd.service.core import Core
 from secretsd.vault.document import SecretRecord, VersionRecord
 
 SWEEP_MS: Final = 60_000
 """How often it is looked whether somebody has been away for so long that nothing waits for it any more."""
+
+LAGGING_MS: Final = 2000
+NAMED_MOST: Final = 3
 
 
 def standing(core: Core, name: str, record: SecretRecord) -> list[Standing]:
@@ -87,3 +91,36 @@ class Ripe:
             versions = unneeded(self._core, name)
             if versions:
                 yield name, self._core.document.secrets[name], versions
+
+
+class Lagging:
+    """Who lags behind now, worked out anew at most every LAGGING_MS."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._found: Mapping[str, Sequence[str]] = {}
+        self._at_ms = -LAGGING_MS
+
+    def found(self) -> Mapping[str, Sequence[str]]:
+        """Return the consumers that use a version more than half of whose grace is over, by secret."""
+        core = self._core
+        elapsed_ms = core.clock.elapsed_ms()
+        if elapsed_ms - self._at_ms >= LAGGING_MS:
+            self._at_ms, now_ms = elapsed_ms, core.clock.now_ms()
+            late = {name: record for name, record in core.document.secrets.items() if late_versions(record, now_ms)}
+            found = {name: lagging(record, standing(core, name, record), now_ms) for name, record in late.items()}
+            self._found = {name: [one.key for one in ones] for name, ones in sorted(found.items()) if ones}
+        return self._found
+
+    def count(self) -> int:
+        """Return how many there are, each once for each secret."""
+        return sum(len(keys) for keys in self.found().values())
+
+    def words(self) -> str | None:
+        """Return who lags behind with which secrets, some of them, None for nobody; no times, for it is compared."""
+        found = self.found()
+        if not found:
+            return None
+        named = [f"{name} ({', '.join(keys[:NAMED_MOST])})" for name, keys in islice(found.items(), NAMED_MOST)]
+        more = ", …" if len(found) > NAMED_MOST else ""
+        return f"earlier versions are still used, and their grace is half over: {', '.join(named)}{more}"

@@ -68,6 +68,9 @@ class Scheduler:
             self._agenda.follow(self._policy)
         # After a rotation of keys no record of before may be carried on: its ciphertext is under the old ones.
         self._agenda.update([*done.document.secrets] if done.resealed else done.names, done.document.secrets)
+        for event in done.events:
+            if event.type == "secret.retired":
+                self._core.metrics.left_behind.inc(event.data.get("laggard_count") or 0)
         other_rights = any(event.type == "policy.reloaded" for event in done.events)
         self._ripe.look([*done.document.secrets] if other_rights else done.names)
         self._wake.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from secretsd_client import Secret, SecretsClient, Settings
 
+from secretsd.outbox.homeassistant.ids import device_id
 from tests.support.broker import Broker
-from tests.support.daemon import COMMANDS, OPEN_POLICY, Daemon
+from tests.support.daemon import COMMANDS, NODE, OPEN_POLICY, Daemon
 from tests.support.waiting import PATIENCE_SECS, eventually
 
 Unique = Callable[..., str]
@@ -103,6 +105,31 @@ def test_who_lags_is_named_at_the_deadline(daemon: Daemon, settings: Settings) -
     assert set(event["laggards"]) == {"worker/w-1"}
     assert (event["laggard_count"], event["reason"]) == (1, "grace is over")
     assert states(daemon, name)["worker/w-1"] == "outdated"
+
+
+@pytest.mark.slow
+def test_who_lags_is_told_by_metrics_doctor_and_home_assistants_sensor(daemon: Daemon) -> None:
+    name = "db_lag"
+    daemon.api.create(name)
+    daemon.api.as_("worker").value(name)
+    daemon.api.as_("web").value(name)
+    daemon.api.rotate(name, grace_period="40s")
+    daemon.api.as_("web").value(name)
+    filters = [f"homeassistant/secretsd/{device_id(daemon.prefix, NODE)}/overview"]
+    with daemon.tap(filters=filters) as home:
+        home.wait(
+            lambda heard: f"{name} (worker)" in " ".join(json.loads(heard.payload)["problems"]),
+            "it is shown",
+            within=60,
+        )
+    assert "\nsecretsd_lagging_consumers 1.0" in daemon.api.get("/metrics").body.decode()
+    command = [COMMANDS / "secretsctl", "doctor", "--config", daemon.config_path, "--client", "admin", "--json"]
+    ended = subprocess.run([*command, "--only", "laggards"], capture_output=True, text=True, check=False)
+    (check,) = json.loads(ended.stdout)["checks"]
+    assert (check["status"], check["name"]) == ("warning", "laggards")
+    assert f"{name} (worker)" in check["found"]
+    daemon.api.as_("worker").value(name)
+    eventually(lambda: "\nsecretsd_lagging_consumers 0.0" in daemon.api.get("/metrics").body.decode(), "it has moved")
 
 
 def test_a_kill_before_the_last_one_moved_and_one_after_lose_nothing(daemon: Daemon) -> None:

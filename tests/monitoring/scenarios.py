@@ -336,3 +336,20 @@ def backup_old(scene: Scene) -> None:
     record.write_text(json.dumps({"created_at": scene.daemon.api.secret("x")["created_at"]}))
     scene.record.passes(3)
     scene.record.expects()
+
+
+@incident(
+    "A service goes on with the version before until its grace is over, and is left behind.",
+    policy=OPEN_POLICY | {"secrets": {"x": {"type": "external", "grace_period": "5400s"}}},
+)
+def consumers_lag(scene: Scene) -> None:
+    scene.daemon.api.as_("admin").value("x")
+    scene.daemon.api.update("x", "w")
+    scene.record.passes(72)
+    scene.record.expects()
+    scene.record.passes(6)
+    scene.record.expects("SecretsdConsumersLag")
+    scene.record.passes(14)
+    scene.record.expects("SecretsdConsumersLeftBehind")
+    scene.record.passes(62)
+    scene.record.expects()

@@ -18,7 +18,10 @@ NAMES_MOST: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is wrong besides expired secrets: a kind (`rotation`, `chain`, `broker`, `clock`), and words for people."""
+    """What is wrong besides expired secrets, in words for people.
+
+    `kind` is `rotation`, `chain`, `broker`, `clock` or `laggards`.
+    """
 
     kind: str
     words: str

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from secretsd_bus import Chain, SigningKey
 
+from secretsd.cli.checks.laggards import judge_laggards
 from secretsd.cli.checks.service import (
     judge_bus,
     judge_counts,
@@ -58,7 +59,7 @@ def test_a_daemon_that_serves_is_in_order(place: Installation) -> None:
 
 def test_a_stopped_daemon_is_a_warning_and_skips_what_needs_it(place: Installation) -> None:
     assert place.look("daemon").status == "warning"
-    for check in ("audit-writes", "expiries", "bus", "owed", "patterns"):
+    for check in ("audit-writes", "expiries", "laggards", "bus", "owed", "patterns"):
         assert place.look(check).status == "skipped", check
 
 
@@ -193,3 +194,12 @@ def test_a_daemon_that_signs_with_another_key_shows(place: Installation) -> None
         assert "another key" in place.look("public-key", url=daemon.url).found
         daemon.key = SigningKey.from_pem(place.state.sign_key.read_bytes())
         assert place.look("public-key", url=daemon.url).status == "ok"
+
+
+def test_who_lags_behind_is_named_where_that_may_be_seen() -> None:
+    finding = judge_laggards(3, {"db_password": ["backend", "worker/w-1"], "jwt": ["api"]}, "")
+    assert finding.status == "warning"
+    assert "db_password (backend, worker/w-1)" in finding.found
+    assert "secretsctl consumers db_password" in finding.fixes
+    unnamed = judge_laggards(1, {}, "to see who: no client is named")
+    assert (unnamed.status, unnamed.fixes) == ("warning", ("to see who: no client is named",))

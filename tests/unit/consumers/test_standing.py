@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from secretsd_bus import rfc3339
 
 from secretsd.consumers.sightings import Mark, Sighting, Sightings
-from secretsd.consumers.standing import LIVE_MS, Standing, covered, holders, standings
+from secretsd.consumers.standing import LIVE_MS, Standing, covered, holders, lagging, standings
+from secretsd.model import NEVER_MS
 from secretsd.vault.document import SecretRecord, VersionRecord, Wishes
 
 DAY = 86_400_000
@@ -63,14 +65,12 @@ def test_the_state_follows_from_what_was_read_and_acknowledged(
     found = judged(sighting)
     assert found.state == state
     assert (None if found.using is None else found.using.version) == using
-    assert found.behind == (state in {"previous", "outdated"})
 
 
 def test_who_asked_for_nothing_for_long_is_taken_to_be_gone() -> None:
     assert judged(Sighting(mark(2)), seen_ms=NOW - LIVE_MS).live
     gone = judged(Sighting(mark(2)), seen_ms=NOW - LIVE_MS - 1)
     assert not gone.live
-    assert not gone.behind
     assert holders(RECORD.versions[1], [gone]) == []
 
 
@@ -85,6 +85,17 @@ def test_holders_are_those_that_use_just_this_version() -> None:
     sightings = Sightings({"db": {"a": Sighting(mark(2)), "b": Sighting(mark(3)), "c": Sighting(mark(1))}}, seen)
     found = standings(RECORD, "db", sightings, dict.fromkeys("abc", True), NOW)
     assert [one.key for one in holders(RECORD.versions[1], found)] == ["a"]
+
+
+def test_who_uses_a_version_more_than_half_of_whose_grace_is_over_lags() -> None:
+    found = [judged(Sighting(mark(2)))]
+    made, until = RECORD.current.created_at, RECORD.versions[1].grace_until or 0
+    half = (made + until) // 2
+    assert lagging(RECORD, found, half) == []
+    assert lagging(RECORD, found, half + 1) == found
+    assert lagging(RECORD, [judged(Sighting(mark(3)))], half + 1) == []
+    kept = replace(RECORD, versions=(RECORD.current, replace(RECORD.versions[1], grace_until=NEVER_MS)))
+    assert lagging(kept, found, until) == []
 
 
 def test_all_is_known_if_nothing_is_missing_since_the_oldest_readable_version_was_made() -> None:

@@ -14,12 +14,13 @@ from secretsd import policy as policies
 from secretsd.auth import Caller
 from secretsd.consumers.standing import LIVE_MS
 from secretsd.consumers.statefile import beside
+from secretsd.daemon.standing import VaultStanding
 from secretsd.errors import Problem
 from secretsd.model import AcknowledgeRequest, CreateSecret, PutSecret, RestoreRequest, RotateRequest
 from secretsd.policy.settings import DEADLINE_MS
 from secretsd.service import Selector
 from secretsd.service.changes import Changes
-from secretsd.service.convergence import SWEEP_MS
+from secretsd.service.convergence import LAGGING_MS, SWEEP_MS, Lagging
 from secretsd.service.scheduler import Scheduler
 from secretsd.vault.document import OwedLine
 from tests.unit.support.clock import DAY_MS, HOUR_MS
@@ -334,3 +335,30 @@ async def test_nothing_ends_early_while_the_clock_is_in_doubt(bench: Bench) -> N
     bench.clock.jump(HOUR_MS)
     assert await bench.scheduler.tick()
     assert versions(bench) == [2]
+
+
+async def test_who_uses_a_version_with_its_grace_half_over_is_named_until_it_moves(bench: Bench) -> None:
+    lagging, standing = Lagging(bench.core), VaultStanding(bench.core, bench.service)
+    await read(bench, "backend", "worker", caller("worker", "w-2"))
+    await rotate(bench)
+    await read(bench, "backend")
+    pass_time(bench, 36 * HOUR_MS)
+    assert (lagging.count(), lagging.words(), standing.troubles()) == (0, None, [])
+    pass_time(bench, LAGGING_MS)
+    assert lagging.found() == {NAME: ["worker", "worker/w-2"]}
+    (trouble,) = standing.troubles()
+    assert trouble.kind == "laggards"
+    assert f"{NAME} (worker, worker/w-2)" in trouble.words
+    found = (await bench.service.consumers(bench.caller(), NAME)).value
+    assert [one.instance for one in found.consumers if one.lags] == [None, "w-2"]
+    await read(bench, "worker", caller("worker", "w-2"))
+    pass_time(bench, LAGGING_MS)
+    assert lagging.count() == 0
+
+
+async def test_who_is_left_behind_is_counted(bench: Bench) -> None:
+    await read(bench, "backend", "worker")
+    await rotate(bench)
+    pass_time(bench, 3 * DAY_MS)
+    await bench.scheduler.tick()
+    assert bench.metrics.registry.get_sample_value("secretsd_retired_laggards_total") == 2
