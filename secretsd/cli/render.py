@@ -143,8 +143,10 @@ async def _print(sources: Sources, template: Template) -> int:
 
 
 async def _once(sources: Sources, jobs: Sequence[Job], settle_secs: float) -> int:
-    return await Keeper(sources, jobs, settle_secs).once()
+    with Keeper(sources, jobs, settle_secs) as keeper:
+        return await keeper.once()
 
 
 async def _keep(sources: Sources, jobs: Sequence[Job], settle_secs: float) -> int:
-    return await Keeper(sources, jobs, settle_secs).keep()
+    with Keeper(sources, jobs, settle_secs) as keeper:
+        return await keeper.keep()

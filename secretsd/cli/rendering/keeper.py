@@ -6,7 +6,8 @@ import asyncio
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from secretsd_client import Secret
 
@@ -14,6 +15,7 @@ from secretsd.cli.errors import Failed
 from secretsd.cli.rendering.bringing import Piece, Round, bring_up_to_date
 from secretsd.cli.rendering.jobs import Job, Orders
 from secretsd.cli.rendering.sources import Sources
+from secretsd.cli.rendering.target import Note
 from secretsd.cli.rendering.template import Template
 from secretsd.cli.terminal import note
 
@@ -27,20 +29,37 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
 class Keeper:
-    """Keeps files as their templates and secrets say."""
+    """Keeps files as their templates and secrets say. A context manager, for nobody else may do so meanwhile."""
 
     def __init__(self, sources: Sources, jobs: Sequence[Job], settle_secs: float) -> None:
         self._sources = sources
         self._jobs = jobs
         self._settle_secs = settle_secs
         self._templates: list[Template] = [job.read() for job in jobs]
-        self._noted = [job.target.open() for job in jobs]
+        self._noted: list[Note] = []
         self._news = asyncio.Event()
         self._status: int | None = None
         self._secrets: dict[str, Secret] = {}
         """What the files of the latest round are made of."""
         self._pause = _FIRST_PAUSE
         self._retry: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._noted = [job.target.open() for job in self._jobs]
+        except Failed:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for job in self._jobs:
+            job.target.close()
 
     async def once(self) -> int:
         """Bring all files up to date and return the exit status. Raises Failed for a secret that can't be had."""

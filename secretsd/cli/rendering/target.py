@@ -1,13 +1,14 @@
 """The file that a template becomes: staged beside it, put in place at once, taken back where a check says no.
 
 Beside FILE lie, hidden from the globs of configurations: `.FILE.new` (staged), `.FILE.old` (what was there, until a
-check of the file in place has passed) and `.FILE.secretsctl.json`, the note of what was acted on last. The note holds
-names, kids and versions, never values.
+check of the file in place has passed), `.FILE.secretsctl.json`, the note of what was acted on last, and
+`.FILE.secretsctl.lock`, for there is one keeper of a file. The note holds names, kids and versions, never values.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import os
 import pwd
@@ -50,11 +51,17 @@ class Target:
         self.staged = path.with_name(f".{path.name}.new")
         self._old = path.with_name(f".{path.name}.old")
         self._note = path.with_name(f".{path.name}.secretsctl.json")
+        self._lock_path = path.with_name(f".{path.name}.secretsctl.lock")
+        self._lock: int | None = None
         self._is_placed = False
 
     def open(self) -> Note:
-        """Return what was acted on last; a file that no check has passed before a crash is taken back first."""
+        """Return what was acted on last; a file that no check has passed before a crash is taken back first.
+
+        Until `close` nobody else can open it.
+        """
         try:
+            self._take_lock()
             if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
                 raise Failed(f"{self.path} is no plain file: name the file itself")
             if self._old.exists():
@@ -63,6 +70,30 @@ class Target:
         except OSError as error:
             raise self._failed("used", error) from None
         return self._remembered()
+
+    def _take_lock(self) -> None:
+        """Keep others from taking a file back whose check is under way here."""
+        if self._lock is not None:
+            return
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE_FILE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if not isinstance(error, BlockingIOError):
+                raise
+        else:
+            self._lock = descriptor
+            return
+        raise Failed(
+            f"another `secretsctl template` keeps {self.path}", hint="SIGHUP lets that one read its templates anew"
+        )
+
+    def close(self) -> None:
+        """Let others open it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _remembered(self) -> Note:
         try:

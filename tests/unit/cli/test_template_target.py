@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ NOTE = Note({"token": Delivered("kid-of-the-token", 3)}, owed=False)
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "conf", Access())
+def target(tmp_path: Path) -> Iterator[Target]:
+    made = Target(tmp_path / "conf", Access())
+    yield made
+    made.close()
 
 
 def bring(target: Target, data: bytes) -> None:
@@ -67,6 +70,16 @@ def test_the_note_says_what_was_acted_on_last(tmp_path: Path, target: Target) ->
     target.remember(NOTE)
     assert target.open() == NOTE
     assert (tmp_path / ".conf.secretsctl.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_has_one_keeper(tmp_path: Path, target: Target) -> None:
+    target.open()
+    other = Target(tmp_path / "conf", Access())
+    with pytest.raises(Failed, match="another `secretsctl template` keeps"):
+        other.open()
+    target.close()
+    other.open()
+    other.close()
 
 
 def test_what_is_no_note_of_ours_is_refused(tmp_path: Path, target: Target) -> None:
