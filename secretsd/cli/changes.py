@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
-from secretsd.cli import material
+from secretsd.cli import carried, material
 from secretsd.cli.options import (
     NAME,
     Settings,
@@ -16,7 +17,7 @@ from secretsd.cli.options import (
     reason_option,
     urgent_option,
 )
-from secretsd.cli.output import emit_json, version_line
+from secretsd.cli.output import emit_json
 from secretsd.cli.session import Session, decoded, secret_path
 from secretsd.model import MAX_SAFE_INTEGER, Metadata, Rotated
 
@@ -30,6 +31,8 @@ from secretsd.model import MAX_SAFE_INTEGER, Metadata, Rotated
     help="Take the new value of the one NAME from FILE (`-`: standard input) instead of generating it.",
 )
 @click.option("--raw", is_flag=True, help="Keep a newline at the end of that value; else one is taken off.")
+@click.option("--no-wait", is_flag=True, help="Don't wait until another end has taken the new value.")
+@click.option("--cancel", is_flag=True, help="Give up rotations that are on their way; the old values stay.")
 @grace_option
 @urgent_option
 @reason_option
@@ -43,35 +46,54 @@ def rotate(
     reason: str | None,
     *,
     raw: bool,
+    no_wait: bool,
+    cancel: bool,
     urgent: bool,
 ) -> None:
     """Make new versions of secrets, all of them or none, in one commit.
 
     The old versions stay readable until their grace is over. A secret that is issued elsewhere (external) needs its
-    new value: --value-file.
+    new value: --value-file. Where a rotator brings the value to another end, the new version is current once it has
+    arrived there: that is waited for, a minute at most, and the exit status is 1 if it is known to fail.
     """
     wanted = list(dict.fromkeys(names))
+    if cancel:
+        if value_file is not None or grace is not None or urgent or reason is not None:
+            raise click.UsageError("--cancel gives rotations up; it goes with names alone")
+        _cancel(settings, wanted)
+        return
     if value_file is not None and len(wanted) > 1:
         raise click.UsageError("--value-file holds the value of one secret; name one, or rotate them one by one")
     if raw and value_file is None:
         raise click.UsageError("--raw is about the value in --value-file")
-    body: dict[str, object] = {"names": wanted}
+    body: dict[str, object] = {"names": wanted, "grace_period": grace, "urgent": urgent or None, "reason": reason}
     if value_file is not None:
         value = material.as_json(material.read_value(value_file, raw=raw, prompt=f"New value of {wanted[0]}"))
         body["values"] = {wanted[0]: value if "encoding" in value else value["value"]}
-    if grace is not None:
-        body["grace_period"] = grace
-    if urgent:
-        body["urgent"] = True
-    if reason is not None:
-        body["reason"] = reason
+    given = {member: said for member, said in body.items() if said is not None}
     with Session.open(settings) as session, session.suggesting(*wanted):
-        answer = session.change("POST", "/rotate", body)
+        found = decoded(session.change("POST", "/rotate", given), Rotated).rotated
+        if not no_wait:
+            found = carried.settled(session, found)
+    _tell(settings, "rotated", found)
+
+
+def _tell(settings: Settings, done: str, found: list[Metadata]) -> None:
+    """Say what became of each, and end with 1 where one is known not to get through."""
     if settings.as_json:
-        emit_json(answer.json())
-        return
-    for secret in decoded(answer, Rotated).rotated:
-        click.echo(version_line("rotated", secret))
+        emit_json({done: msgspec.to_builtins(found)})
+    else:
+        for secret in found:
+            click.echo(carried.outcome_line(done, secret))
+    if any(map(carried.is_failing, found)):
+        raise click.exceptions.Exit(1)
+
+
+def _cancel(settings: Settings, names: list[str]) -> None:
+    with Session.open(settings) as session, session.suggesting(*names):
+        found = [decoded(session.change("DELETE", f"{secret_path(name)}/rotation"), Metadata) for name in names]
+        found = carried.settled(session, found)
+    _tell(settings, "cancelled", found)
 
 
 @click.command
@@ -84,11 +106,15 @@ def restore(settings: Settings, name: str, version: int, reason: str | None) -> 
     """Undo a rotation: the value of VERSION, which must be in grace still, becomes a new version of NAME."""
     body = {"version": version, **({} if reason is None else {"reason": reason})}
     with Session.open(settings) as session, session.suggesting(name):
-        answer = session.change("POST", f"{secret_path(name)}/restore", body)
+        (secret,) = carried.settled(
+            session, [decoded(session.change("POST", f"{secret_path(name)}/restore", body), Metadata)]
+        )
     if settings.as_json:
-        emit_json(answer.json())
+        emit_json(msgspec.to_builtins(secret))
     else:
-        click.echo(version_line("restored", decoded(answer, Metadata)))
+        click.echo(carried.outcome_line("restored", secret))
+    if carried.is_failing(secret):
+        raise click.exceptions.Exit(1)
 
 
 @click.command

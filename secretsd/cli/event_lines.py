@@ -16,6 +16,8 @@ _STYLE: Final = {
     "secret.updated": "cyan",
     "secret.rotated": "cyan",
     "secret.key_published": "cyan",
+    "secret.rotation_started": "blue",
+    "secret.rotation_failed": "bold red",
     "secret.expiring": "yellow",
     "secret.expired": "red",
     "secret.deleted": "red",

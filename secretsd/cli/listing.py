@@ -8,11 +8,14 @@ from typing import Literal, get_args
 import click
 import msgspec
 from msgspec import UnsetType
+from rich.text import Text
 
+from secretsd.cli import carried
 from secretsd.cli.errors import Failed
 from secretsd.cli.options import NAME, Settings, connection_options
 from secretsd.cli.output import Cell, distance, emit_json, print_fields, print_table, status_text, when
 from secretsd.cli.session import Session, near
+from secretsd.cli.terminal import printable
 from secretsd.model import Metadata, Status
 
 _Order = Literal["name", "expiry"]
@@ -48,6 +51,17 @@ def select(secrets: list[Metadata], pattern: str | None, status: str | None, sor
     return sorted(found, key=lambda one: (one.expires_at if sort == "expiry" else "", one.name))
 
 
+def _status(secret: Metadata) -> Text:
+    """Return the status, and whether a rotation is on its way to another end."""
+    pending = secret.pending
+    line = status_text(secret.status)
+    if isinstance(pending, UnsetType):
+        return line
+    if pending.failing:
+        return line.append(", rotation fails", style="bold red")
+    return line.append(", rotating", style="yellow")
+
+
 def _row(secret: Metadata) -> list[Cell]:
     previous = secret.previous
     grace = "" if previous is None else f"v{previous.version} {distance(previous.grace_until).removeprefix('in ')}"
@@ -55,7 +69,7 @@ def _row(secret: Metadata) -> list[Cell]:
         secret.name,
         secret.type,
         str(secret.version),
-        status_text(secret.status),
+        _status(secret),
         secret.rotation,
         distance(secret.expires_at),
         grace,
@@ -84,7 +98,7 @@ def info(settings: Settings, name: str) -> None:
         [
             ("name", secret.name),
             ("type", secret.type),
-            ("status", status_text(secret.status)),
+            ("status", _status(secret)),
             ("version", f"{secret.version}, kid {secret.kid}"),
             ("created", when(secret.created_at)),
             ("expires", when(secret.expires_at)),
@@ -96,6 +110,11 @@ def info(settings: Settings, name: str) -> None:
                 else f"version {previous.version}, kid {previous.kid}, until {when(previous.grace_until)}",
             ),
             *_upcoming(secret),
+            *(
+                []
+                if isinstance(secret.pending, UnsetType)
+                else [("rotating", printable(carried.progress(secret.pending)))]
+            ),
             ("generation", str(secret.generation)),
         ]
     )

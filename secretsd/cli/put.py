@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 import click
+import msgspec
 from secretsd_client import Response
 
-from secretsd.cli import material
+from secretsd.cli import carried, material
 from secretsd.cli.errors import Failed
 from secretsd.cli.options import (
     DURATION,
@@ -21,7 +22,7 @@ from secretsd.cli.options import (
     reason_option,
     urgent_option,
 )
-from secretsd.cli.output import emit_json, version_line
+from secretsd.cli.output import emit_json
 from secretsd.cli.session import Session, decoded, secret_path
 from secretsd.cli.terminal import note
 from secretsd.model import Metadata, Rotation, SecretType
@@ -97,7 +98,7 @@ def put(
                 must=only_create or generate,
             )
             if answer is not None:
-                _report(ctx.obj, "created", answer)
+                _report(ctx.obj, "created", decoded(answer, Metadata))
                 return
             if kind or rotation or rotation_period:
                 note(f"{name} exists: its type, rotation and rotation period stay as they are")
@@ -108,7 +109,10 @@ def put(
                 _given({**value, "grace_period": grace, "urgent": urgent or None, "reason": reason}),
                 headers={} if if_kid is None else {"If-Match": f'"{if_kid}"'},
             )
-        _report(ctx.obj, "updated", answer)
+            (updated,) = carried.settled(session, [decoded(answer, Metadata)])
+        _report(ctx.obj, "updated", updated)
+        if carried.is_failing(updated):
+            raise click.exceptions.Exit(1)
 
 
 def _check(extra: list[str], *, create_only: bool, replace_only: bool, generate: bool, value_given: bool) -> None:
@@ -141,8 +145,8 @@ def _given(fields: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _report(settings: Settings, done: str, answer: Response) -> None:
+def _report(settings: Settings, done: str, secret: Metadata) -> None:
     if settings.as_json:
-        emit_json(answer.json())
+        emit_json(msgspec.to_builtins(secret))
     else:
-        click.echo(version_line(done, decoded(answer, Metadata)))
+        click.echo(carried.outcome_line(done, secret))

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretsd.crypto.sensitive import Sensitive
-from secretsd.outbox.homeassistant.overview import Trouble
+from secretsd.outbox.homeassistant.overview import NAMES_MOST, Trouble
 from secretsd.outbox.witness import Position
 from secretsd.rotation.announce import Announcer
+from secretsd.rotation.pending import is_failing
 from secretsd.service import Core, Service
 from secretsd.service.convergence import Lagging
 from secretsd.service.ownuse import BusLogin
@@ -65,7 +66,13 @@ class VaultStanding:
             "clock": core.guard.doubt,
             "laggards": self._lagging.words(),
         }
-        return [Trouble(kind, words) for kind, words in found.items() if words is not None]
+        troubles = [Trouble(kind, words) for kind, words in found.items() if words is not None]
+        failing = sorted(name for name, record in core.document.secrets.items() if is_failing(record))
+        if failing:
+            more = f" and {len(failing) - NAMES_MOST} more" if len(failing) > NAMES_MOST else ""
+            names = ", ".join(failing[:NAMES_MOST])
+            troubles.append(Trouble("other end", f"doesn't take the new value of {names}{more}"))
+        return troubles
 
     def checkpoint(self) -> Mapping[str, Any]:
         """Return where log and vault are."""

@@ -35,7 +35,8 @@ def test_the_daemon_is_one_device_with_its_entities(home: Home, daemon: Daemon) 
         "sensor.denials": {"unit_of_measurement": "denials", "state_class": "total_increasing"},
         "sensor.rotations": {"unit_of_measurement": "rotations", "state_class": "total_increasing"},
         "event.events": {
-            "event_types": ["denied", "failed", "rotated", "expiring", "expired", "deleted", "policy"],
+            "event_types": ["denied", "failed", "rotated", "rotation_failed", "expiring", "expired", "deleted",
+                            "policy"],
         },
     }  # fmt: skip
     for entity, attributes in expected.items():

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from msgspec import UnsetType
+
 from secretsd.cli.checks.context import Context
 from secretsd.cli.checks.finding import Check, Finding, Skip, combined, failure, listed, ok, plural, warning
 from secretsd.cli.output import NEVER_YEAR, duration_text
@@ -147,7 +149,8 @@ def judge_expiries(secrets: Sequence[Metadata], now: datetime, held: Collection[
     for one in secrets:
         late = _seconds_past(one, now)
         if one.rotation == "auto":
-            if late > OVERDUE_SECS:
+            # One that is on its way to another end is judged by `rotations`.
+            if late > OVERDUE_SECS and isinstance(one.pending, UnsetType):
                 (kept_waiting if one.name in held else overdue).append(one)
         elif one.status == "expired" or late > 0:
             expired.append(one)
@@ -174,6 +177,30 @@ def judge_expiries(secrets: Sequence[Metadata], now: datetime, held: Collection[
     return combined(f"none of {plural(len(secrets), 'secret')} has expired or soon will", findings)
 
 
+def rotations(context: Context) -> Finding:
+    """See whether rotations get through to their other ends."""
+    failing = int(context.metrics.get("secretsd_rotations_failing", 0))
+    try:
+        secrets: Sequence[Metadata] = context.secrets.seen
+    except Skip:
+        secrets = ()
+    return judge_rotations(secrets, failing)
+
+
+def judge_rotations(secrets: Sequence[Metadata], failing: int) -> Finding:
+    """Judge those that are known to fail: `failing` by the daemon's count, named as far as the client may read them."""
+    if failing == 0:
+        return ok("every rotation gets through to its other end")
+    known = [(one.name, one.pending) for one in secrets if not isinstance(one.pending, UnsetType)]
+    named = [f"{name} ({pending.failure})" for name, pending in known if pending.failing]
+    said = listed(named) if named else plural(failing, "rotation")
+    return warning(
+        f"not through to the other end, the old value is in force: {said}",
+        *(f"secretsctl rotate {name}   # once that is corrected; or --cancel" for name, one in known if one.failing),
+        *(() if named else ("secretsctl ls   # shows which, to a client who may read them",)),
+    )
+
+
 def _seconds_past(secret: Metadata, now: datetime) -> float:
     if secret.expires_at.startswith(NEVER_YEAR):
         return float("-inf")
@@ -193,6 +220,7 @@ CHECKS: Final = (
     Check("daemon", "Does the daemon answer, and can it serve?", daemon),
     Check("audit-writes", "Could every audit line be written since the daemon started?", audit_writes),
     Check("expiries", "Has a secret expired, or will it soon?", expiries),
+    Check("rotations", "Do rotations get through to their other ends?", rotations),
     Check("bus", "Is the daemon connected to the broker, and may it publish?", bus),
     Check("owed", "Are many events waiting for the broker?", owed),
 )

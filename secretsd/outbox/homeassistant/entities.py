@@ -20,6 +20,7 @@ EVENT_KINDS: Final = {
     "access.denied": "denied",
     "access.failed": "failed",
     "secret.rotated": "rotated",
+    "secret.rotation_failed": "rotation_failed",
     "secret.expiring": "expiring",
     "secret.expired": "expired",
     "secret.deleted": "deleted",

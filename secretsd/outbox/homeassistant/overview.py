@@ -20,7 +20,7 @@ NAMES_MOST: Final = 10
 class Trouble:
     """What is wrong besides expired secrets, in words for people.
 
-    `kind` is `rotation`, `chain`, `broker`, `clock` or `laggards`.
+    `kind` is `rotation` (of the schedule), `other end` (a rotator), `chain`, `broker`, `clock` or `laggards`.
     """
 
     kind: str

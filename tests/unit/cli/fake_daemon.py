@@ -241,6 +241,10 @@ class FakeDaemon:
         return web.json_response(self._metadata(name))
 
     def _delete_secret(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
+        if rest[1:] == ["rotation"]:
+            if self.secrets[rest[0]].facts.pop("pending", None) is None:
+                return _problem(404, "not-found")
+            return web.json_response(self._metadata(rest[0]))
         if self.secrets.pop(rest[0], None) is None:
             return _problem(404, "not-found")
         return web.Response(status=204)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from secretsd.cli import carried
 from tests.unit.cli.conftest import Ctl, Terminal
 from tests.unit.cli.fake_daemon import FakeDaemon
 
@@ -146,3 +148,46 @@ def test_what_the_daemon_says_is_never_taken_for_markup_or_for_escapes(daemon: F
     shown = ctl("ls").stdout
     assert "[bold]" in shown
     assert "\x1b" not in shown
+
+
+PENDING: dict[str, Any] = {
+    "version": 2,
+    "step": "set",
+    "since": "2026-11-01T00:00:00.000Z",
+    "attempts": 6,
+    "next_attempt": "2031-01-15T00:00:00.000Z",
+    "failure": "set: [red]down",
+    "failing": True,
+}
+
+
+def test_a_rotation_that_is_known_to_fail_is_told_with_its_reason_and_is_no_success(
+    daemon: FakeDaemon, ctl: Ctl
+) -> None:
+    daemon.plant("db_password", "x", pending=PENDING)
+    result = ctl("rotate", "db_password")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("not rotated yet, db_password: version 2 is on its way since 2026-11-01")
+    assert "6 failed, the last one for: set: [red]down" in result.stdout
+    assert "rotation fails" in ctl("ls").stdout
+    assert "set: [red]down" in ctl("info", "db_password").stdout
+    assert ctl("restore", "db_password", "1").exit_code == 1
+
+
+def test_a_rotation_that_is_on_its_way_is_waited_for(
+    daemon: FakeDaemon, ctl: Ctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = daemon.plant("db_password", "x", pending={**PENDING, "failing": False, "failure": None, "attempts": 0})
+    assert ctl("rotate", "db_password", "--no-wait").stdout.startswith("not rotated yet")
+    assert daemon.calls("GET", "/secrets") == []
+    assert "rotating" in ctl("ls").stdout
+    monkeypatch.setattr(carried.time, "sleep", lambda _: held.facts.pop("pending", None))
+    result = ctl("rotate", "db_password")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("rotated db_password: version")
+
+
+def test_a_rotation_is_given_up_by_name(daemon: FakeDaemon, ctl: Ctl) -> None:
+    daemon.plant("db_password", "x", pending=PENDING)
+    assert ctl("rotate", "--cancel", "db_password").stdout.startswith("cancelled db_password: version 1")
+    assert ctl("rotate", "--cancel", "db_password", "--urgent").exit_code == 2

@@ -17,8 +17,9 @@ from secretsd.cli.checks.service import (
     judge_expiries,
     judge_health,
     judge_owed,
+    judge_rotations,
 )
-from secretsd.model import Health, Metadata
+from secretsd.model import Health, Metadata, PendingRotation
 from secretsd.service.reads import VERSION
 from tests.unit.cli.fake_daemon import FakeDaemon
 from tests.unit.cli.installation import Installation
@@ -203,3 +204,26 @@ def test_who_lags_behind_is_named_where_that_may_be_seen() -> None:
     assert "secretsctl consumers db_password" in finding.fixes
     unnamed = judge_laggards(1, {}, "to see who: no client is named")
     assert (unnamed.status, unnamed.fixes) == ("warning", ("to see who: no client is named",))
+
+
+def test_a_rotation_that_does_not_get_through_is_named_with_its_reason() -> None:
+    assert judge_rotations([secret("a")], 0).status == "ok"
+    stuck = secret("db_password", "2026-12-01T00:00:00.000Z", rotation="auto", pending=pending(failing=True))
+    finding = judge_rotations([secret("a"), stuck], 1)
+    assert (finding.status, "db_password (set: down)" in finding.found) == ("warning", True)
+    assert finding.fixes[0].startswith("secretsctl rotate db_password")
+    assert judge_expiries([stuck], NOW).status == "ok", "told once"
+    unnamed = judge_rotations([], 2)
+    assert (unnamed.status, "2 rotations" in unnamed.found) == ("warning", True)
+
+
+def pending(*, failing: bool) -> PendingRotation:
+    return PendingRotation(
+        version=2,
+        step="set",
+        since="2026-12-31T00:00:00.000Z",
+        attempts=6,
+        next_attempt="2027-01-01T00:10:00.000Z",
+        failure="set: down",
+        failing=failing,
+    )
