@@ -99,7 +99,7 @@ class Postgres(Rotator[PostgresConfig]):
 
     def check(self, value: Sensitive) -> None:
         """Refuse what is no login of one of the roles."""
-        self._login(value)
+        self._own(read(value, self.config.form, self.config.own[0]))
 
     def displaces(self, kept: Sensitive, new: Sensitive) -> bool:
         """Tell whether `kept` is of the role that gets another password; with one role it is dead already."""
@@ -135,7 +135,10 @@ class Postgres(Rotator[PostgresConfig]):
             raise Refused(f"the server takes {login.role} for somebody else: look at pg_ident.conf")
 
     def _login(self, value: Sensitive) -> Login:
-        login = read(value, self.config.form, self.config.own[0])
+        """Return the login to set or try: on the way back from a first rotation it can be a password alone."""
+        return self._own(read_leniently(value, self.config.form, self.config.own[0]))
+
+    def _own(self, login: Login) -> Login:
         if login.role not in self.config.own:
             raise Refused(f"it has to be a login of {' or '.join(self.config.own)}")
         return login
