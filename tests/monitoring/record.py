@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.monitoring.recorder import write
-from tests.monitoring.scenarios import FACTOR, INCIDENTS, scene
+from tests.monitoring.scenarios import INCIDENTS, scene
 
 FOLDER: Final = Path(__file__).parent / "recorded"
 MEMORY: Final = Path("/dev/shm")
@@ -30,7 +30,7 @@ def recorded(name: str) -> str | None:
         try:
             with scene(one) as now:
                 one.happens(now)
-            write(path, now.record.written(name, one.what, FACTOR))
+            write(path, now.record.written(name, one.what, one.factor))
         except AssertionError as error:
             said = f"{name}: {error}"
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -69,11 +70,20 @@ class Incident:
     happens: Callable[[Scene], None]
     disk_kib: int | None = None
     policy: Mapping[str, Any] | None = None
+    factor: int = FACTOR
+    """How fast its time runs: slower where much is written, since writing takes its true time."""
 
 
 ROTATING: Final = OPEN_POLICY | {
     "secrets": {"due": {"type": "generic", "rotation": "auto", "rotation_period": "120s", "grace_period": "30s"}}
 }
+
+
+def far_end(program: str) -> dict[str, Any]:
+    """Return a policy under which rotations of `far` are done by a program."""
+    rule = {"type": "password", "rotator": {"kind": "command", "program": [program], "timeout": "300s"}}
+    return OPEN_POLICY | {"secrets": {"far": rule}}
+
 
 INCIDENTS: Final[dict[str, Incident]] = {}
 
@@ -96,7 +106,7 @@ def scene(one: Incident) -> Iterator[Scene]:
         broker = Broker(access="acl", users={"secretsd": "p"}).start()
         held.callback(broker.close)
         relay = held.enter_context(Silent(broker.port))
-        fast, forged = FastClock(folder, FACTOR), ForgedClock(folder)
+        fast, forged = FastClock(folder, one.factor), ForgedClock(folder)
         forged.set(0, synchronised=True)
         sync, slow = FailingSync(folder), SlowSync(folder)
         daemon = Daemon(
@@ -165,6 +175,44 @@ def log_not_writable(scene: Scene) -> None:
     scene.sync.heal()
     eventually(lambda: scene.daemon.api.get("/secret/x").status == 200, "reads go on")
     scene.record.passes(13)
+    scene.record.expects()
+
+
+@incident("The last line of the log is edited, which breaks the chain: the daemon refuses to start.")
+def log_edited(scene: Scene) -> None:
+    scene.daemon.terminate()
+    whole = scene.daemon.audit_path.read_bytes()
+    scene.daemon.audit_path.write_bytes(whole[:-40] + whole[-40:].swapcase())
+    scene.daemon.refuses(78)
+    scene.record.passes(4)
+    scene.record.expects("SecretsdDown")
+    scene.daemon.audit_path.write_bytes(whole)
+    scene.daemon.start()
+    scene.record.passes(2)
+    scene.record.expects()
+
+
+@incident("Vault and log of yesterday are put back together; only the broker's checkpoint knows better.")
+def state_rolled_back(scene: Scene) -> None:
+    def replaced(before: str, now: str) -> None:
+        """Take the state away under one name, and bring that of another back."""
+        scene.daemon.terminate()
+        for folder in (scene.daemon.vault_path.parent, scene.daemon.audit_path.parent):
+            folder.rename(folder.with_name(f"{folder.name}.{before}"))
+            folder.with_name(f"{folder.name}.{now}").rename(folder)
+        scene.daemon.spawn()
+
+    for folder in (scene.daemon.vault_path.parent, scene.daemon.audit_path.parent):
+        shutil.copytree(folder, folder.with_name(f"{folder.name}.older"))
+    for _ in range(3):
+        scene.daemon.api.update("x", "v")
+    scene.record.passes(1)
+    replaced("newer", "older")
+    eventually(lambda: scene.daemon.api.get("/healthz").status == 503, "the daemon learns that it is older")
+    scene.record.passes(3)
+    scene.record.expects("SecretsdNotServing")
+    replaced("older", "newer")
+    scene.record.passes(3)
     scene.record.expects()
 
 
@@ -303,6 +351,21 @@ def schedule_fails(scene: Scene) -> None:
     scene.record.expects("SecretsdScheduleFails")
     scene.sync.heal()
     scene.record.passes(4)
+    scene.record.expects()
+
+
+@incident("The other end of a rotation doesn't take the new value.", policy=far_end("/bin/false"), factor=8)
+def rotation_fails(scene: Scene) -> None:
+    scene.daemon.api.create("far", "v")
+    scene.daemon.api.post("/rotate", {"names": ["far"]})
+    scene.record.passes(4)
+    scene.record.expects()
+    scene.record.passes(4)
+    scene.record.expects("SecretsdRotationFails")
+    scene.daemon.write_policy(far_end("/bin/true"))
+    scene.daemon.reload()
+    eventually(lambda: scene.daemon.api.post("/rotate", {"names": ["far"]}).status == 200, "it is rotated")
+    scene.record.passes(2)
     scene.record.expects()
 
 
