@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from msgspec import UNSET
 from secretsd_bus import rfc3339
 from secretsd_bus.payloads import Accessed
 
@@ -195,6 +196,7 @@ class Reads:
             previous=about.previous if version is record.current else previous(record, now_ms, version.version),
             generation=about.generation,
             pending=about.pending,
+            upcoming=about.upcoming if version is record.current else UNSET,
             value=delivered(value, version.encoding),
             encoding=version.encoding,
         )
