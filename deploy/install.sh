@@ -114,7 +114,11 @@ make_release() {
     install -m 0755 "$here/systemd/refresh-credentials" "$here/systemd/follow-config" "$release/libexec/"
     cp -R "$here" "$release/share/deploy"
     if [ -d "$here/../docs" ]; then cp -R "$here/../docs" "$release/share/docs"; fi
-    if [ -d "$here/../docs/man" ]; then install -D -m 0644 -t "$release/share/man/man1" "$here"/../docs/man/*.1; fi
+    if [ -d "$here/../docs/man" ]; then
+        for section in 1 8; do
+            install -D -m 0644 -t "$release/share/man/man$section" "$here"/../docs/man/*.$section
+        done
+    fi
     "$release/bin/jarvis-secretsd" --version >/dev/null || fail "the new release doesn't run; nothing else was changed"
     for shell in bash zsh fish; do
         completion=$release/share/$(completion_of $shell)
@@ -142,11 +146,11 @@ link_for_people() {
 }
 
 unlink_for_people() {
-    for folder in man/man1 bash-completion/completions zsh/site-functions fish/vendor_completions.d; do
+    for folder in man/man1 man/man8 bash-completion/completions zsh/site-functions fish/vendor_completions.d; do
         [ -d "$SHARE_DIR/$folder" ] || continue
         find "$SHARE_DIR/$folder" -maxdepth 1 -lname "$HOME_DIR/current/share/*" -delete
         rmdir "$SHARE_DIR/$folder" 2>/dev/null || continue
-        [ "$folder" = man/man1 ] || rmdir "$SHARE_DIR/${folder%/*}" 2>/dev/null || true
+        [ "${folder%/*}" = man ] || rmdir "$SHARE_DIR/${folder%/*}" 2>/dev/null || true
     done
 }
 

@@ -1,4 +1,4 @@
-"""Writes docs/man/*.1 from what `--help` says: one page for secretsctl, one for each of its commands.
+"""Writes docs/man from what `--help` says: a page for the daemon, one for secretsctl, one for each of its commands.
 
 `make reference` runs it; a test compares what it would write with what stands there. man(7) and not mdoc(7), since only
 that is understood by every `man`.
@@ -17,6 +17,7 @@ from typing import Final
 import click
 
 from secretsd.cli.app import SECTIONS, root
+from secretsd.daemon import parser as daemon_parser
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "man"
 DATE: Final = "2026-11-28"
@@ -92,11 +93,7 @@ def _below(page: Page) -> Iterator[Page]:
 def written(page: Page) -> str:
     """Return a page's source."""
     lines = [
-        '.\\" Made by `make reference` from what --help says.',
-        f'.TH {page.name.upper()} 1 {DATE} "jarvis-secretsd {version("jarvis-secretsd")}" "jarvis-secretsd"',
-        ".SH NAME",
-        f"{page.name} \\-",
-        *_text(f"{page.line[:1].lower()}{page.line[1:].rstrip('.')}"),
+        *_head(page.name, 1, f"{page.line[:1].lower()}{page.line[1:].rstrip('.')}"),
         *_synopsis(page),
         *_description(page.command.help or ""),
         *_commands(page),
@@ -108,6 +105,40 @@ def written(page: Page) -> str:
         own = OF_A_CHILD if page.words[-1] in {"run", "template"} else ()
         lines += [".SH EXIT STATUS", *_list(own or EXIT_STATUS)]
     return "\n".join([*lines, *_see_also(page)]) + "\n"
+
+
+def daemon_page() -> str:
+    """Return the source of the daemon's own page."""
+    parser = daemon_parser()
+    options = [
+        (", ".join(action.option_strings) + (f" {action.metavar}" if action.metavar else ""), action.help or "")
+        for action in parser._actions
+    ]
+    lines = [
+        *_head(parser.prog, 8, "serve secrets, and say over MQTT what changed"),
+        ".SH SYNOPSIS",
+        f"\\fB{_plain(parser.prog)}\\fR [{_plain('--config')} FILE]",
+        *_description(parser.description or ""),
+        ".SH OPTIONS",
+        *_list(options),
+        ".SH SIGNALS AND EXIT STATUS",
+        *_text(parser.epilog or ""),
+        ".SH FILES",
+        *_list(FILES),
+        ".SH SEE ALSO",
+        f".BR {PROGRAM} (1)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(name: str, section: int, line: str) -> list[str]:
+    return [
+        '.\\" Made by `make reference` from what --help says.',
+        f'.TH {name.upper()} {section} {DATE} "jarvis-secretsd {version("jarvis-secretsd")}" "jarvis-secretsd"',
+        ".SH NAME",
+        f"{name} \\-",
+        *_text(line),
+    ]
 
 
 def _synopsis(page: Page) -> list[str]:
@@ -155,9 +186,11 @@ def _options(page: Page) -> list[str]:
 
 def _see_also(page: Page) -> list[str]:
     """Name the page above, and those beside and below."""
+    daemon = [".BR jarvis\\-secretsd (8)"] if page.command is root else []
     others = [one.name for one in pages() if one.words[:-1] == page.words or page.words[:-1] == one.words]
-    lines = [f".BR {_plain(name)} (1)," for name in sorted(others)]
-    return [".SH SEE ALSO", *lines[:-1], lines[-1].rstrip(",")] if lines else []
+    lines = [f".BR {_plain(name)} (1)" for name in sorted(others)]
+    lines = [*daemon, *lines]
+    return [".SH SEE ALSO", *(f"{line}," for line in lines[:-1]), lines[-1]] if lines else []
 
 
 def _list(records: Sequence[tuple[str, str]]) -> list[str]:
@@ -179,10 +212,15 @@ def _plain(text: str) -> str:
     return f"\\&{escaped}" if escaped.startswith((".", "\\(aq")) else escaped
 
 
+def everything() -> dict[str, str]:
+    """Return all pages' sources by the names of their files."""
+    return {"jarvis-secretsd.8": daemon_page()} | {f"{page.name}.1": written(page) for page in pages()}
+
+
 def main() -> None:
     """Write all pages, and take away those of commands that are no more."""
     FOLDER.mkdir(exist_ok=True)
-    made = {f"{page.name}.1": written(page) for page in pages()}
+    made = everything()
     for left in {path.name for path in FOLDER.iterdir()} - made.keys():
         (FOLDER / left).unlink()
     for name, text in made.items():

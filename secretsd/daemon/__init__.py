@@ -27,7 +27,7 @@ DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
 
 def main() -> None:
     """Run the daemon and exit: 0 after SIGTERM, 69 no socket, 75 vault locked, 78 bad config, policy, key or vault."""
-    status = serve(_arguments().config)
+    status = serve(parser().parse_args().config)
     logs.let_go()
     sys.exit(status)
 
@@ -67,19 +67,20 @@ def _run(main_coroutine: Coroutine[object, object, None]) -> None:
             runner.run(main_coroutine)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line; the man page is made of it too."""
+    made = argparse.ArgumentParser(
         prog="jarvis-secretsd",
         description="Serves secrets to the clients that the policy allows them to, and says over MQTT what changed.",
         epilog="Signals: HUP takes up policy, log and certificates anew, TERM ends in order. Exit: 0 after TERM, "
         "69 no socket, 75 another daemon has the vault, 78 bad configuration, policy, key or vault.",
     )
-    parser.add_argument(
+    made.add_argument(
         "--config",
         type=Path,
         default=DEFAULT_CONFIG,
         metavar="FILE",
         help=f"the configuration (default: {DEFAULT_CONFIG})",
     )
-    parser.add_argument("--version", action="version", version=f"jarvis-secretsd {VERSION}")
-    return parser.parse_args()
+    made.add_argument("--version", action="version", version=f"jarvis-secretsd {VERSION}")
+    return made
