@@ -97,8 +97,8 @@ class RotationFailed(SecretChanged, frozen=True, kw_only=True):
     ]
 
 
-class Accessed(Payload, frozen=True, kw_only=True):
-    """An allowed access, a 304 too."""
+class Accessed(Payload, frozen=True, kw_only=True, omit_defaults=True):
+    """An allowed access, a 304 too. `instance` and `superseded` are there only where they say something."""
 
     client: str
     instance: Annotated[

@@ -102,9 +102,10 @@ url = {_quoted(setup.bus_url or "mqtt://127.0.0.1:1883")}
 topic_prefix = "jarvis/secretsd"
 # This daemon's name in topics; empty: the host's.
 node = ""
-# Credentials for the broker; the password and the keys are in files.
+# Credentials for the broker; the password and the keys are in files, or the password is a secret of this vault.
 username = ""
 password_file = ""
+password_secret = ""
 ca_file = ""
 cert_file = ""
 key_file = ""

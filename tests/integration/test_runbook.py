@@ -181,7 +181,7 @@ def test_every_block_belongs_to_a_chapter_that_a_test_runs() -> None:
 def test_a_first_look_says_how_it_is(steps: Steps) -> None:
     said = steps.run("look", status=None)
     assert re.search(r"^status +ok$", said, re.MULTILINE)
-    assert re.search(r"^bus +connected$", said, re.MULTILINE)
+    assert re.search(r"^bus +connected, owed: ", said, re.MULTILINE)
 
 
 @covers("Add")
