@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from tests.bench import cached, commits, reads, rotation, starting
+from tests.bench import cached, clients, commits, reads, rotation, starting
 from tests.bench.report import Figure, machine
 from tests.support.broker import Broker
 
@@ -15,6 +15,7 @@ FIGURES: dict[str, Callable[[Broker], Iterator[Figure]]] = {
     "rotation": rotation.measure,
     "fanout": rotation.measure_fanout,
     "cached": cached.measure,
+    "clients": clients.measure,
     "start": starting.measure,
     "commits": commits.measure,
     "due": commits.measure_due,

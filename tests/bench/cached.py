@@ -11,6 +11,7 @@ from secretsd_client._settings import Settings
 from tests.bench.places import daemon
 from tests.bench.report import Figure
 from tests.support.broker import Broker
+from tests.support.daemon import Daemon
 
 ROUNDS = 7
 READS = 400_000
@@ -21,17 +22,15 @@ def measure(broker: Broker) -> Iterator[Figure]:
     with daemon(bus=broker.url, prefix="bench/cached") as served:
         served.api.create("postgres_password", "hunter2hunter2")
         served.wait_bus()
-        settings = Settings(url=f"http://127.0.0.1:{served.port}", client_id="admin")
-        with SecretsClient(settings) as client:
-            client.get_secret("postgres_password")
-            kept = {"postgres_password": ("hunter2hunter2", time.monotonic() + 3600)}
+        kept = {"postgres_password": ("hunter2hunter2", time.monotonic() + 3600)}
 
-            def look_up(name: str) -> str:
-                value, until = kept[name]
-                if time.monotonic() > until:
-                    raise KeyError(name)
-                return value
+        def look_up(name: str) -> str:
+            value, until = kept[name]
+            if time.monotonic() > until:
+                raise KeyError(name)
+            return value
 
+        with _client(served) as client:
             pairs = [(_rate(look_up), _rate(client.get_secret)) for _ in range(ROUNDS)]
         yield Figure("cached sync reads a second", [ours for _, ours in pairs], "", at_least=2_000_000, unit="/s")
         yield Figure(
@@ -39,6 +38,19 @@ def measure(broker: Broker) -> Iterator[Figure]:
             [ours / bare for bare, ours in pairs],
             f"the look-up: {max(bare for bare, _ in pairs):,.0f}/s",
         )
+
+
+def rates(served: Daemon) -> list[float]:
+    """Return the cached reads a second of each round."""
+    with _client(served) as client:
+        return [_rate(client.get_secret) for _ in range(ROUNDS)]
+
+
+def _client(served: Daemon) -> SecretsClient:
+    """Return a client that has read the secret; a context manager."""
+    client = SecretsClient(Settings(url=f"http://127.0.0.1:{served.port}", client_id="admin"))
+    client.get_secret("postgres_password")
+    return client
 
 
 def _rate(read: Callable[[str], str]) -> float:

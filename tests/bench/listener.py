@@ -30,12 +30,13 @@ from tests.support.waiting import PATIENCE_SECS
 class Listener:
     """The process, and what it prints. A context manager; entering waits until it is subscribed."""
 
-    def __init__(self, *arguments: object) -> None:
-        self._arguments = [str(argument) for argument in arguments]
+    def __init__(self, *arguments: object, program: list[str] | None = None) -> None:
+        """`program` is another one that says the same lines."""
+        own = [sys.executable, "-m", "tests.bench.listener"]
+        self._command = [*(program or own), *(str(argument) for argument in arguments)]
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.bench.listener", *self._arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE)
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

@@ -338,6 +338,11 @@ class Stage:
             self.proxy.inject(Publish(topic, resign(json.dumps(line).encode(), old)))
         self.proxy.rewrite(everything, lambda payload: resign(payload, new))
 
+    def acknowledged(self, name: str) -> list[int]:
+        """Return the versions of a secret that were acknowledged, in order."""
+        said = [event["data"] for event in self.daemon.events("secret.acknowledged")]
+        return [int(data["version"]) for data in said if data["name"] == name]
+
     def owes_nothing(self) -> None:
         """Wait until the broker has taken every change."""
         wanted = 'secretsd_owed_events{lane="changes"} 0.0'

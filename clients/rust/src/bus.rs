@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use crate::counts::Superseding;
 use crate::engine::Engine;
 use crate::error::{Result, SecretsError};
 use crate::model::{self, BusInfo};
@@ -246,6 +247,7 @@ impl Listener {
 
     fn hand_on(&self, event: &Event, now: f64) {
         let mut state = self.engine.state.borrow_mut();
+        let _noting = Superseding::of(&state.counts);
         state.counts.add("verified");
         let understood = match event.kind.as_str() {
             "audit.checkpoint" => model::checkpoint(event).map(|seen| {

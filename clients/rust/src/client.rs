@@ -59,7 +59,7 @@ impl SecretsClient {
     /// # Errors
     /// [`SecretsError::Settings`] when they make no sense.
     pub fn from_env() -> Result<Self> {
-        Builder::from_variables(|name| std::env::var(name).ok()).build()
+        Builder::from_variables(|name| std::env::var(name).ok())?.build()
     }
 
     pub(crate) fn with_settings(settings: Settings) -> Result<Self> {
@@ -134,6 +134,20 @@ impl SecretsClient {
         })
         .await?;
         Ok(watch)
+    }
+
+    /// Tells the daemon, in the background, that this version is in use (docs/consumers.md).
+    ///
+    /// A [`Watch`] does that by itself when the next version is asked for; this is for who uses a value later than that,
+    /// with [`acknowledge(false)`](Builder::acknowledge).
+    ///
+    /// # Errors
+    /// [`Closed`](SecretsError::Closed).
+    pub fn acknowledge(&self, secret: &Secret) -> Result<()> {
+        let (name, kid) = (secret.name().to_owned(), secret.kid().to_owned());
+        self.engine()?
+            .send(Command::Acknowledge { name, kid })
+            .map_err(|_| SecretsError::Closed)
     }
 
     /// Drops every cached value; the next reads ask the daemon.

@@ -24,10 +24,39 @@ impl Counts {
     }
 
     pub(crate) fn get(&self, name: &'static str) -> u64 {
-        self.all().get(name).copied().unwrap_or(0)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(crate) fn all(&self) -> BTreeMap<&'static str, u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Says, when it goes, how many values something newer was learnt of while it was there (level debug).
+pub(crate) struct Superseding {
+    counts: Counts,
+    before: u64,
+}
+
+impl Superseding {
+    pub(crate) fn of(counts: &Counts) -> Self {
+        Self {
+            counts: counts.clone(),
+            before: counts.get("superseded"),
+        }
+    }
+}
+
+impl Drop for Superseding {
+    fn drop(&mut self) {
+        let superseded = self.counts.get("superseded") - self.before;
+        if superseded > 0 {
+            tracing::debug!(superseded, "values are not current any more");
+        }
     }
 }

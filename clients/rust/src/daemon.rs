@@ -90,6 +90,16 @@ impl Daemon {
         }
     }
 
+    /// `POST /secret/{name}/ack`: this client uses the version `kid`. `SecretNotFound` where that is gone.
+    pub(crate) async fn acknowledge(&self, name: &str, kid: &str) -> Result<()> {
+        let body = serde_json::json!({ "kid": kid }).to_string();
+        let answer = self.http.post(&format!("/secret/{name}/ack"), body).await?;
+        match answer.status {
+            200 => Ok(()),
+            _ => Err(failure(&answer, &format!("acknowledging {name}"))),
+        }
+    }
+
     /// `GET /bus`: where the broker is; None when the daemon uses none.
     pub(crate) async fn bus(&self) -> Result<Option<BusInfo>> {
         let answer = self.get("/bus", &[]).await?;

@@ -11,7 +11,9 @@ use tokio::sync::{oneshot, Notify, Semaphore};
 use tokio::task::{spawn_local, JoinSet, LocalSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
+use crate::acknowledge::Acknowledgements;
 use crate::bus::Listener;
+use crate::counts::Superseding;
 use crate::daemon::{Daemon, History, Read};
 use crate::error::{Result, SecretsError};
 use crate::http::Http;
@@ -45,6 +47,16 @@ pub(crate) enum Command {
         name: String,
         number: u64,
     },
+    /// A watch is done with a version; `dropped`: it was dropped amid it.
+    Done {
+        name: String,
+        kid: String,
+        dropped: bool,
+    },
+    Acknowledge {
+        name: String,
+        kid: String,
+    },
     Clear {
         done: oneshot::Sender<()>,
     },
@@ -70,7 +82,7 @@ pub(crate) fn start(settings: Settings, state: State, clock: Clock) -> Result<Un
     std::thread::Builder::new()
         .name("secretsd-client".into())
         .spawn(move || {
-            let engine = Engine::new(http, state, clock, settings.timeout);
+            let engine = Engine::new(http, state, clock, &settings);
             let listener = Rc::new(Listener::new(settings, trust, Rc::clone(&engine)));
             let local = LocalSet::new();
             let closing = local.block_on(&runtime, engine.serve(received, listener));
@@ -92,6 +104,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     timeout: Duration,
     watchers: RefCell<Watchers>,
+    acknowledgements: Acknowledgements,
     fetches: RefCell<HashMap<String, Vec<Reply>>>,
     room: Semaphore,
     wake: Notify,
@@ -103,13 +116,14 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    fn new(http: Http, state: State, clock: Clock, timeout: Duration) -> Rc<Self> {
+    fn new(http: Http, state: State, clock: Clock, settings: &Settings) -> Rc<Self> {
         Rc::new(Self {
             daemon: Daemon::new(http),
             state: RefCell::new(state),
             clock,
-            timeout,
+            timeout: settings.timeout,
             watchers: RefCell::default(),
+            acknowledgements: Acknowledgements::new(settings.acknowledge),
             fetches: RefCell::default(),
             room: Semaphore::new(BACKGROUND_FETCHES),
             wake: Notify::new(),
@@ -129,6 +143,11 @@ impl Engine {
         let mut background = JoinSet::new();
         background.spawn_local(async move { listener.run().await });
         background.spawn_local(Rc::clone(self).maintain());
+        let engine = Rc::clone(self);
+        background.spawn_local(async move {
+            let counts = engine.state.borrow().counts.clone();
+            engine.acknowledgements.run(&engine.daemon, &counts).await;
+        });
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Get { name, reply } => self.get(name, reply),
@@ -143,6 +162,8 @@ impl Engine {
                         self.state.borrow_mut().watched.remove(&name);
                     }
                 }
+                Command::Done { name, kid, dropped } => self.acknowledgements.ran(&name, &kid, dropped),
+                Command::Acknowledge { name, kid } => self.acknowledgements.in_use(&name, &kid),
                 Command::Clear { done } => {
                     self.state.borrow_mut().forget_values();
                     let _not_waited_for = done.send(());
@@ -218,9 +239,11 @@ impl Engine {
     fn watch(self: &Rc<Self>, name: String, number: u64, told: UnboundedSender<Secret>, settled: oneshot::Sender<()>) {
         let now = self.clock.now();
         let present = self.state.borrow().lookup(&name, now);
-        self.watchers
-            .borrow_mut()
-            .add(&name, number, told, present.as_ref().map(Secret::kid));
+        let kid = present.as_ref().map(Secret::kid);
+        let is_first = self.watchers.borrow_mut().add(&name, number, told, kid);
+        if let Some(kid) = kid.filter(|_| is_first) {
+            self.acknowledgements.begins_with(&name, kid);
+        }
         self.state.borrow_mut().watch(&name, now);
         self.poke();
         if present.is_some() {
@@ -275,7 +298,12 @@ impl Engine {
             sleep(pause).await;
             pause = (pause * 2).min(ASK_AGAIN_MOST);
         };
-        let told = self.watchers.borrow_mut().stored(&secret);
+        let acknowledgements = &self.acknowledgements;
+        let told = self.watchers.borrow_mut().stored(
+            &secret,
+            |watches| acknowledgements.began(name, secret.kid(), watches),
+            || acknowledgements.begins_with(name, secret.kid()),
+        );
         self.state.borrow().counts.add_many("callbacks", told);
         self.names_changed.notify_one();
         Ok(secret)
@@ -363,6 +391,7 @@ impl Engine {
         let now = self.clock.now();
         {
             let mut state = self.state.borrow_mut();
+            let _noting = Superseding::of(&state.counts);
             match outcome {
                 Ok(History::Changes(answer)) => {
                     self.note_date(&mut state, sent_at);

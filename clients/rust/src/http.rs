@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, AUTHORIZATION};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use reqwest::{Client, Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
@@ -18,6 +18,7 @@ use crate::error::{Result, SecretsError};
 use crate::settings::Settings;
 use crate::socket::doubt;
 use crate::tls::{stamp_of, trusting_nobody, Stamp, TlsFiles, Unfit};
+use crate::verify::is_name;
 
 const CONNECTIONS: usize = 16;
 
@@ -41,6 +42,7 @@ pub(crate) struct Http {
     shown: String,
     socket: Option<PathBuf>,
     identity: Option<HeaderValue>,
+    instance: Option<String>,
     token: Token,
     tls: TlsFiles,
     is_tls: bool,
@@ -72,11 +74,18 @@ impl Http {
             Some(id) => HeaderValue::from_str(id).ok(),
             None => None,
         };
+        if settings.instance.as_deref().is_some_and(|instance| !is_name(instance)) {
+            return wrong(
+                "an instance's name is up to 128 letters, digits, dots, underscores, hyphens, and begins with a letter \
+                 or digit",
+            );
+        }
         Ok(Self {
             base,
             shown: settings.url.clone(),
             socket,
             identity,
+            instance: settings.instance.clone(),
             token,
             tls: settings.tls.clone(),
             is_tls,
@@ -85,33 +94,67 @@ impl Http {
         })
     }
 
-    /// Returns the daemon's answer to a GET, whatever its status; `SecretsUnavailable` when there is none.
+    /// Returns the daemon's answer to a GET: see `request`.
+    pub(crate) async fn get(&self, path: &str, headers: &[(HeaderName, String)]) -> Result<Response> {
+        self.request(Method::GET, path, headers, None).await
+    }
+
+    /// Returns the daemon's answer to a POST of JSON: see `request`.
+    pub(crate) async fn post(&self, path: &str, json: String) -> Result<Response> {
+        self.request(
+            Method::POST,
+            path,
+            &[(CONTENT_TYPE, "application/json".into())],
+            Some(json),
+        )
+        .await
+    }
+
+    /// Returns the daemon's answer, whatever its status; `SecretsUnavailable` when there is none.
     ///
     /// `Settings` is for a file that holds no token, or no certificate. After a 401 a token file that has changed is
-    /// read and the request sent once more.
-    pub(crate) async fn get(&self, path: &str, headers: &[(HeaderName, String)]) -> Result<Response> {
-        let answer = self.once(path, headers).await?;
+    /// read and the request sent once more: a refused request did nothing, so any method may be repeated.
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(HeaderName, String)],
+        body: Option<String>,
+    ) -> Result<Response> {
+        let answer = self.once(method.clone(), path, headers, body.clone()).await?;
         if answer.status == 401 && self.token.reread() {
-            return self.once(path, headers).await;
+            return self.once(method, path, headers, body).await;
         }
         Ok(answer)
     }
 
-    async fn once(&self, path: &str, headers: &[(HeaderName, String)]) -> Result<Response> {
+    async fn once(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(HeaderName, String)],
+        body: Option<String>,
+    ) -> Result<Response> {
         if let Some(reason) = self.socket.as_deref().and_then(doubt) {
             return Err(SecretsError::SecretsUnavailable(format!(
                 "the daemon's socket can't be used: {reason}"
             )));
         }
-        let mut request = self.client()?.get(format!("{}{path}", self.base));
+        let mut request = self.client()?.request(method, format!("{}{path}", self.base));
         if let Some(identity) = &self.identity {
             request = request.header("X-Jarvis-Client", identity);
+        }
+        if let Some(instance) = &self.instance {
+            request = request.header("X-Jarvis-Instance", instance);
         }
         if let Some(bearer) = self.token.header()? {
             request = request.header(AUTHORIZATION, bearer);
         }
         for (name, value) in headers {
             request = request.header(name, value);
+        }
+        if let Some(body) = body {
+            request = request.body(body);
         }
         let exchange = async {
             let answer = request.send().await?;

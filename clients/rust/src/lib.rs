@@ -22,6 +22,7 @@
 //! while the daemon is away, cached values are served, marked stale, as long as that is safe. The rules are those of the
 //! Python client, one by one: `docs/client-rust.md` and `docs/client.md` of the project.
 
+mod acknowledge;
 mod bus;
 mod cache;
 mod client;

@@ -24,6 +24,8 @@ const MQTT_FORM: &str = "write the broker's url as mqtt://HOST:PORT, or mqtts://
 pub(crate) struct Settings {
     pub(crate) url: String,
     pub(crate) client_id: Option<String>,
+    pub(crate) instance: Option<String>,
+    pub(crate) acknowledge: bool,
     pub(crate) token: Option<SecretString>,
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) tls: TlsFiles,
@@ -153,6 +155,8 @@ impl Default for Builder {
             settings: Settings {
                 url: default_url(),
                 client_id: None,
+                instance: None,
+                acknowledge: true,
                 token: None,
                 token_file: None,
                 tls: TlsFiles::default(),
@@ -170,7 +174,7 @@ impl Default for Builder {
 
 impl Builder {
     /// Reads the JARVIS_* variables through `variable`; an empty one counts as not set.
-    pub(crate) fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let text = |name: &str| variable(name).filter(|value| !value.is_empty());
         let path = |name: &str| text(name).map(PathBuf::from);
         let files = |ca: &str, cert: &str, key: &str| TlsFiles {
@@ -178,10 +182,20 @@ impl Builder {
             cert: path(cert),
             key: path(key),
         };
-        Self {
+        let acknowledge = match text("JARVIS_CLIENT_ACKNOWLEDGE")
+            .map(|text| text.to_lowercase())
+            .as_deref()
+        {
+            None | Some("1" | "true" | "yes" | "on") => true,
+            Some("0" | "false" | "no" | "off") => false,
+            Some(_) => return Err(SecretsError::Settings("JARVIS_CLIENT_ACKNOWLEDGE is on or off".into())),
+        };
+        Ok(Self {
             settings: Settings {
                 url: text("JARVIS_SECRETS_URL").unwrap_or_else(default_url),
                 client_id: text("JARVIS_CLIENT_ID"),
+                instance: text("JARVIS_CLIENT_INSTANCE"),
+                acknowledge,
                 token: text("JARVIS_CLIENT_TOKEN").map(SecretString::from),
                 token_file: path("JARVIS_CLIENT_TOKEN_FILE"),
                 tls: files(
@@ -196,7 +210,7 @@ impl Builder {
                 mqtt_tls: files("JARVIS_MQTT_CA_FILE", "JARVIS_MQTT_CERT_FILE", "JARVIS_MQTT_KEY_FILE"),
                 ..Self::default().settings
             },
-        }
+        })
     }
 
     #[cfg(feature = "compat")]
@@ -214,6 +228,18 @@ impl Builder {
     /// The client's name in the policy.
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
         self.settings.client_id = Some(client_id.into());
+        self
+    }
+
+    /// Which of several processes that share the client's name it is; the same after a restart, as `web-1`.
+    pub fn instance(mut self, instance: impl Into<String>) -> Self {
+        self.settings.instance = Some(instance.into());
+        self
+    }
+
+    /// Whether the daemon is told that a version is in use once all watches are done with it (docs/consumers.md): true.
+    pub fn acknowledge(mut self, acknowledge: bool) -> Self {
+        self.settings.acknowledge = acknowledge;
         self
     }
 
@@ -350,7 +376,16 @@ mod tests {
 
     #[test]
     fn the_environment_says_the_same_as_for_the_python_client() {
-        let built = Builder::from_variables(|name| Some(format!("/{name}"))).settings;
+        let built = Builder::from_variables(|name| {
+            Some(if name.ends_with("ACKNOWLEDGE") {
+                "Off".into()
+            } else {
+                format!("/{name}")
+            })
+        });
+        let built = built.unwrap().settings;
+        assert!(!built.acknowledge);
+        assert_eq!(built.instance.as_deref(), Some("/JARVIS_CLIENT_INSTANCE"));
         let file = |name: &str| Some(PathBuf::from(format!("/{name}")));
         assert_eq!(built.url, "/JARVIS_SECRETS_URL");
         assert_eq!(built.client_id.as_deref(), Some("/JARVIS_CLIENT_ID"));
@@ -365,7 +400,9 @@ mod tests {
         assert_eq!(built.mqtt_tls.ca, file("JARVIS_MQTT_CA_FILE"));
         assert_eq!(built.mqtt_tls.cert, file("JARVIS_MQTT_CERT_FILE"));
         assert_eq!(built.mqtt_tls.key, file("JARVIS_MQTT_KEY_FILE"));
-        let empty = Builder::from_variables(|_| Some(String::new())).settings;
+        let empty = Builder::from_variables(|_| Some(String::new())).unwrap().settings;
+        assert!(empty.acknowledge);
+        assert!(Builder::from_variables(|_| Some("perhaps".into())).is_err());
         assert_eq!(
             (empty.client_id, empty.mqtt_url, empty.url),
             (None, None, default_url())
@@ -378,6 +415,7 @@ mod tests {
         for (builder, said) in [
             (given().url("nowhere"), "URL"),
             (given().client_id("é"), "name"),
+            (given().instance("a/b"), "instance"),
             (given().token("a b"), "token"),
             (given().token("a").token_file("b"), "either"),
             (given().ca_file("/ca"), "https"),

@@ -119,3 +119,98 @@ impl Trust {
         &self.ring
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use base64::Engine;
+    use ed25519_dalek::{Signer, SigningKey};
+    use serde_json::json;
+
+    use super::*;
+    use crate::verify::verify_line;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn public(key: &SigningKey) -> VerifyKey {
+        VerifyKey::from_raw(key.verifying_key().as_bytes()).unwrap()
+    }
+
+    fn jwk(key: &SigningKey) -> Map<String, Value> {
+        let x = URL_SAFE_NO_PAD.encode(key.verifying_key().as_bytes());
+        let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": public(key).keyid });
+        jwk.as_object().unwrap().clone()
+    }
+
+    fn sign(key: &SigningKey, value: &Value) -> String {
+        URL_SAFE_NO_PAD.encode(key.sign(&serde_json_canonicalizer::to_vec(value).unwrap()).to_bytes())
+    }
+
+    /// The line by which `old` introduces `new`.
+    fn rotation(old: &SigningKey, new: &SigningKey, sequence: u64) -> String {
+        let introduced = Value::Object(jwk(new));
+        let proof = sign(new, &introduced);
+        let mut event = json!({
+            "specversion": "1.0", "id": format!("log-{sequence}"), "source": "/jarvis/secretsd/node",
+            "type": "jarvis.secretsd.audit.key_rotated", "time": "2026-01-01T00:00:00.000Z",
+            "datacontenttype": "application/json", "sequence": format!("{sequence:020}"), "prev": "A".repeat(43),
+            "keyid": public(old).keyid, "data": { "jwk": introduced, "proof": proof },
+        });
+        event["signature"] = sign(old, &event).into();
+        serde_json_canonicalizer::to_string(&event).unwrap()
+    }
+
+    fn event(old: &SigningKey, new: &SigningKey, sequence: u64) -> Event {
+        verify_line(&KeyRing::new([public(old)]), rotation(old, new, sequence).as_bytes()).unwrap()
+    }
+
+    fn past(ended: &SigningKey, new: &SigningKey, sequence: u64) -> Map<String, Value> {
+        let mut past = jwk(ended);
+        past.insert(PAST.into(), sequence.into());
+        past.insert("rotated".into(), rotation(ended, new, sequence).into());
+        past
+    }
+
+    fn believes(trust: &mut Trust, key: &SigningKey, now: f64) -> bool {
+        trust.ring(now).get(&public(key).keyid).is_some()
+    }
+
+    #[test]
+    fn the_current_keys_of_http_are_believed_and_past_ones_are_not() {
+        let (old, new) = (key(1), key(2));
+        let mut trust = Trust::new(None);
+        assert!(!trust.known());
+        assert!(trust.learn(&[past(&old, &new, 41), jwk(&new)], 0.0));
+        assert!(believes(&mut trust, &new, 0.0) && !believes(&mut trust, &old, 0.0));
+        assert!(!trust.learn(&[Map::new()], 0.0));
+        assert!(believes(&mut trust, &new, 0.0));
+        assert!(trust.learn(&[jwk(&old)], 0.0));
+        assert!(believes(&mut trust, &old, 0.0) && !believes(&mut trust, &new, 0.0));
+    }
+
+    #[test]
+    fn a_pinned_key_is_left_only_for_those_that_it_leads_to() {
+        let (old, new, newer) = (key(1), key(2), key(3));
+        let mut trust = Trust::new(Some(public(&old)));
+        trust.learn(&[jwk(&newer)], 0.0);
+        assert!(!believes(&mut trust, &newer, 0.0));
+        trust.learn(&[jwk(&newer), past(&new, &newer, 9), past(&old, &new, 3)], 0.0);
+        assert!(believes(&mut trust, &newer, 0.0));
+        assert!(!believes(&mut trust, &old, OLD_KEY_SECS));
+        assert_eq!(trust.follow(&event(&old, &key(4), 3), 0.0), Step::Repeated);
+    }
+
+    #[test]
+    fn a_rotated_key_counts_a_minute_longer_and_names_no_other_successor() {
+        let (old, new, other) = (key(1), key(2), key(3));
+        let mut trust = Trust::new(Some(public(&old)));
+        assert_eq!(trust.follow(&event(&old, &new, 3), 0.0), Step::Followed);
+        assert_eq!(trust.follow(&event(&old, &new, 3), 1.0), Step::Repeated);
+        assert_eq!(trust.follow(&event(&old, &other, 4), 1.0), Step::NotFollowed);
+        assert!(believes(&mut trust, &old, OLD_KEY_SECS - 1.0));
+        assert!(!believes(&mut trust, &old, OLD_KEY_SECS));
+        assert!(believes(&mut trust, &new, OLD_KEY_SECS) && !believes(&mut trust, &other, OLD_KEY_SECS));
+    }
+}

@@ -1,6 +1,7 @@
 //! Who wants to be told of which secret's changes.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,13 +14,16 @@ use crate::secret::Secret;
 /// Each new version of a secret, after it has come into the cache: a [`Stream`], made by
 /// [`SecretsClient::watch`](crate::SecretsClient::watch).
 ///
-/// It ends when the client is closed. Dropping it ends the watching.
+/// It ends when the client is closed. Dropping it ends the watching. A version counts as in use, and is acknowledged to the
+/// daemon (docs/consumers.md), when the next one is asked for: the loop's body is through then.
 #[derive(Debug)]
 pub struct Watch {
     name: String,
     number: u64,
     changes: UnboundedReceiver<Secret>,
     commands: WeakUnboundedSender<Command>,
+    /// The version that was handed out last, until the next one is asked for.
+    handed: Option<String>,
 }
 
 impl Watch {
@@ -34,12 +38,34 @@ impl Watch {
             number,
             changes,
             commands,
+            handed: None,
         }
     }
 
     /// Waits for the next version; None when the client is closed. It may be cancelled without a loss.
     pub async fn changed(&mut self) -> Option<Secret> {
-        self.changes.recv().await
+        poll_fn(|context| self.poll_changed(context)).await
+    }
+
+    fn poll_changed(&mut self, context: &mut Context<'_>) -> Poll<Option<Secret>> {
+        self.done(false);
+        let polled = self.changes.poll_recv(context);
+        if let Poll::Ready(Some(secret)) = &polled {
+            self.handed = Some(secret.kid().to_owned());
+        }
+        polled
+    }
+
+    /// Says that the version handed out last is done with; `dropped`: amid it.
+    fn done(&mut self, dropped: bool) {
+        if let (Some(kid), Some(commands)) = (self.handed.take(), self.commands.upgrade()) {
+            // A client that is closed acknowledges nothing any more.
+            let _closed = commands.send(Command::Done {
+                name: self.name.clone(),
+                kid,
+                dropped,
+            });
+        }
     }
 }
 
@@ -47,12 +73,17 @@ impl Stream for Watch {
     type Item = Secret;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Secret>> {
-        self.changes.poll_recv(context)
+        self.poll_changed(context)
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        self.done(true);
+        while let Ok(secret) = self.changes.try_recv() {
+            self.handed = Some(secret.kid().to_owned());
+            self.done(true);
+        }
         if let Some(commands) = self.commands.upgrade() {
             let name = std::mem::take(&mut self.name);
             // A client that is closed watches nothing any more.
@@ -72,11 +103,16 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// Tells `changes` of versions other than `kid`; None: other than the next one seen.
-    pub(crate) fn add(&mut self, name: &str, number: u64, changes: UnboundedSender<Secret>, kid: Option<&str>) {
+    /// Tells `changes` of versions other than `kid`; None: other than the next one seen. Returns whether `kid` is the
+    /// first version known of a watched name.
+    pub(crate) fn add(&mut self, name: &str, number: u64, changes: UnboundedSender<Secret>, kid: Option<&str>) -> bool {
         self.told.entry(name.to_owned()).or_default().push((number, changes));
-        if let Some(kid) = kid {
-            self.known.entry(name.to_owned()).or_insert_with(|| kid.to_owned());
+        match kid {
+            Some(kid) if !self.known.contains_key(name) => {
+                self.known.insert(name.to_owned(), kid.to_owned());
+                true
+            }
+            _ => false,
         }
     }
 
@@ -95,18 +131,26 @@ impl Watchers {
     }
 
     /// Tells whom it concerns, now that this version is in the cache; returns how many.
-    pub(crate) fn stored(&mut self, secret: &Secret) -> u64 {
+    ///
+    /// `began` is called with their number before any of them can be done with it, and `first` where this is the first
+    /// version of a watched name.
+    pub(crate) fn stored(&mut self, secret: &Secret, began: impl FnOnce(u64), first: impl FnOnce()) -> u64 {
         let Some(told) = self.told.get(secret.name()) else {
             return 0;
         };
-        let before = self.known.insert(secret.name().to_owned(), secret.kid().to_owned());
-        match before {
-            Some(kid) if kid != secret.kid() => told
-                .iter()
-                .filter(|(_, watch)| watch.send(secret.clone()).is_ok())
-                .count() as u64,
-            _ => 0,
+        match self.known.insert(secret.name().to_owned(), secret.kid().to_owned()) {
+            None => first(),
+            Some(kid) if kid != secret.kid() => {
+                let open: Vec<_> = told.iter().filter(|(_, watch)| !watch.is_closed()).collect();
+                began(open.len() as u64);
+                return open
+                    .iter()
+                    .filter(|(_, watch)| watch.send(secret.clone()).is_ok())
+                    .count() as u64;
+            }
+            Some(_) => {}
         }
+        0
     }
 }
 
@@ -122,10 +166,13 @@ mod tests {
         let mut watchers = Watchers::default();
         let (told, mut heard) = unbounded_channel();
         watchers.add("db", 1, told, None);
-        assert_eq!(watchers.stored(&secret("db", "a", "x")), 0);
-        assert_eq!(watchers.stored(&secret("db", "a", "x")), 0);
-        assert_eq!(watchers.stored(&secret("other", "b", "x")), 0);
-        assert_eq!(watchers.stored(&secret("db", "b", "x")), 1);
+        let firsts = std::cell::Cell::new(0);
+        let mut stored = |secret| watchers.stored(&secret, |_| (), || firsts.set(firsts.get() + 1));
+        assert_eq!(stored(secret("db", "a", "x")), 0);
+        assert_eq!(stored(secret("db", "a", "x")), 0);
+        assert_eq!(stored(secret("other", "b", "x")), 0);
+        assert_eq!(stored(secret("db", "b", "x")), 1);
+        assert_eq!(firsts.get(), 1);
         assert_eq!(heard.try_recv().unwrap().kid(), "b");
         assert!(heard.try_recv().is_err());
     }

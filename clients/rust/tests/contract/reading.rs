@@ -203,3 +203,56 @@ async fn a_daemon_that_takes_its_time_is_unavailable_when_the_time_is_up() {
     stage.run("thaw_daemon");
     serves(&client, "db", "one").await;
 }
+
+/// The stage's answer comes when it is asked: whether it is there yet is for the test to find out.
+async fn acknowledged(stage: &mut Stage, versions: &[u64]) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let said = stage.call(json!({ "do": "acknowledged", "name": "db" }));
+        if said == json!(versions) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{said}, not {versions:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_acknowledged_when_its_watch_asks_for_the_next_one() {
+    let mut stage = Stage::new();
+    stage.create("db", "one");
+    let client = stage.builder().instance("web-1").build().unwrap();
+    let mut watch = client.watch("db").await.unwrap();
+    acknowledged(&mut stage, &[1]).await;
+    assert!(client.wait_ready(PATIENCE).await);
+    stage.update("db", "two");
+    assert_eq!(watch.changed().await.unwrap().version(), 2);
+    // It is in use only when the loop's body is through: here the watch is dropped amid it.
+    drop(watch);
+    let mut watch = client.watch("db").await.unwrap();
+    acknowledged(&mut stage, &[1, 2]).await; // what the new watch begins with
+    stage.update("db", "three");
+    assert_eq!(watch.changed().await.unwrap().version(), 3);
+    assert!(tokio::time::timeout(Duration::from_millis(50), watch.changed())
+        .await
+        .is_err());
+    acknowledged(&mut stage, &[1, 2, 3]).await;
+    assert_eq!(stat(&client, "acknowledged"), 3);
+}
+
+#[tokio::test]
+async fn who_says_for_itself_what_is_in_use_acknowledges_nothing_else() {
+    let mut stage = Stage::new();
+    stage.create("db", "one");
+    let client = stage.builder().acknowledge(false).build().unwrap();
+    let mut watch = client.watch("db").await.unwrap();
+    assert!(client.wait_ready(PATIENCE).await);
+    stage.update("db", "two");
+    let two = watch.changed().await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), watch.changed())
+        .await
+        .is_err());
+    client.acknowledge(&two).unwrap();
+    acknowledged(&mut stage, &[2]).await;
+    assert_eq!(stat(&client, "acknowledged"), 1);
+}
