@@ -5,7 +5,7 @@ use std::time::Duration;
 use secretsd_client::{ExposeSecret, SecretsClient, SecretsError};
 use serde_json::{json, Value};
 
-use crate::stage::{counts, eventually, read, serves, stat, Follower, Stage, PATIENCE, QUICK};
+use crate::stage::{counts, eventually, read, serves, settle, stat, Follower, Stage, PATIENCE, QUICK};
 
 async fn is_stale(client: &SecretsClient, name: &str) {
     eventually("the value is marked stale", || async {
@@ -70,6 +70,7 @@ async fn after_max_stale_nothing_is_served() {
 async fn superseded(stage: &mut Stage, client: &SecretsClient, change: Value, names: &[&str]) {
     assert!(client.wait_ready(PATIENCE).await);
     counts(client, "verified", 2 + names.len() as u64).await;
+    settle(client).await;
     let held = stage.drop_messages(&["*"]);
     stage.call(change);
     stage.met(&held, 2 * names.len() as u64 + 1);

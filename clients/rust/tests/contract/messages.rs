@@ -15,6 +15,7 @@ async fn a_rotation_drops_the_value_and_is_told_once() {
     stage.update("db", "two");
     db.told("two").await;
     db.counts("repeated", 1).await; // the state says the same as the event
+    db.counts("callbacks", 1).await;
     assert_eq!(
         (db.stat("superseded"), db.stat("fetches"), db.stat("callbacks")),
         (1, 2, 1)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use secretsd_client::{ExposeSecret, SecretsClient, SecretsError};
 use serde_json::json;
 
-use crate::stage::{eventually, read, serves, stat, Stage, PATIENCE, QUICK};
+use crate::stage::{counts, eventually, read, serves, stat, Stage, PATIENCE, QUICK};
 
 #[tokio::test]
 async fn a_first_read_fetches_and_the_next_ones_come_from_memory() {
@@ -237,7 +237,7 @@ async fn a_version_is_acknowledged_when_its_watch_asks_for_the_next_one() {
         .await
         .is_err());
     acknowledged(&mut stage, &[1, 2, 3]).await;
-    assert_eq!(stat(&client, "acknowledged"), 3);
+    counts(&client, "acknowledged", 3).await;
 }
 
 #[tokio::test]
@@ -254,5 +254,5 @@ async fn who_says_for_itself_what_is_in_use_acknowledges_nothing_else() {
         .is_err());
     client.acknowledge(&two).unwrap();
     acknowledged(&mut stage, &[2]).await;
-    assert_eq!(stat(&client, "acknowledged"), 1);
+    counts(&client, "acknowledged", 1).await;
 }

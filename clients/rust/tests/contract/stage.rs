@@ -150,6 +150,7 @@ impl Follower {
         assert!(client.wait_ready(PATIENCE).await, "the bus is listened to");
         // Retained: checkpoint, status and state come as soon as they are subscribed to.
         counts(&client, "verified", 3).await;
+        settle(&client).await;
         Self {
             client,
             name: name.into(),
@@ -198,6 +199,17 @@ pub async fn counts(client: &SecretsClient, name: &str, at_least: u64) {
         }
     })
     .await;
+}
+
+/// Waits until two checkpoints in a row have made the client ask nothing: it has caught up with the daemon.
+pub async fn settle(client: &SecretsClient) {
+    loop {
+        let (asked, verified) = (stat(client, "changes_asked"), stat(client, "verified"));
+        counts(client, "verified", verified + 2).await;
+        if stat(client, "changes_asked") == asked {
+            return;
+        }
+    }
 }
 
 /// Waits until a read gives `value`.
