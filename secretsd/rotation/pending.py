@@ -85,9 +85,9 @@ def cancelled(record: SecretRecord, cause: Cause, now_ms: int, generation: int) 
     return replace(again, pending=replace(_pending(again), step="undo"))
 
 
-def was_set(record: SecretRecord) -> SecretRecord:
-    """Return the record once the other end took the value: it is tested next."""
-    return replace(record, pending=replace(_pending(record), step="test"))
+def was_set(record: SecretRecord, now_ms: int) -> SecretRecord:
+    """Return the record once the other end took the value: it is tested next, at once."""
+    return replace(record, pending=replace(_pending(record), step="test", due_at=now_ms))
 
 
 def arrived(

@@ -57,6 +57,8 @@ class Carrier:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake: dict[str, asyncio.Event] = {}
         self._moved = asyncio.Event()
+        self._hurried: set[str] = set()
+        """Names whose next try doesn't wait for its time: the policy changed, which may be what it failed for."""
         self._begun = self._ending = False
 
     def start(self) -> None:
@@ -81,6 +83,11 @@ class Carrier:
 
     def committed(self, done: Done) -> None:
         """Follow the vault to its next document."""
+        document = done.document
+        if document.policy.generation == document.generation:
+            self._hurried |= self._tasks.keys()
+            for wake in self._wake.values():
+                wake.set()
         if self._begun and not self._ending:
             self._take_up(done.names)
         moved, self._moved = self._moved, asyncio.Event()
@@ -134,6 +141,7 @@ class Carrier:
                     log.error("rotation of %s: an unforeseen %s", name, type(error).__name__)  # noqa: TRY400
         finally:
             del self._tasks[name], self._wake[name]
+            self._hurried.discard(name)
 
     async def _due(self, name: str, pending: Pending, pause: float) -> bool:
         """Wait until the next try, or until something about it changed; tell whether it is to be tried now."""
@@ -143,7 +151,7 @@ class Carrier:
         left = max((pending.due_at - core.clock.now_ms()) / 1000, pause)
         if core.stopped_serving is not None:
             left = _LOOK_SECS
-        if left <= 0:
+        if left <= 0 or name in self._hurried:
             return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(left, _LOOK_SECS)):
@@ -156,7 +164,9 @@ class Carrier:
         core = self._core
         record = core.document.secrets.get(name)
         pending = None if record is None else record.under_way
-        if record is None or pending is None or pending.due_at > core.clock.now_ms():
+        early = name not in self._hurried and pending is not None and pending.due_at > core.clock.now_ms()
+        self._hurried.discard(name)
+        if record is None or pending is None or early:
             return
         rule = core.policy.rule_for(name).rotator
         if rule is None:
@@ -176,7 +186,7 @@ class Carrier:
     async def _set(self, name: str, pending: Pending, errand: Errand) -> None:
         fault = await self._counted("set", errand)
         if fault is None:
-            await self._commit(name, pending, lambda at: _quiet(name, journal.was_set(at.record)))
+            await self._commit(name, pending, lambda at: _quiet(name, journal.was_set(at.record, at.now_ms)))
         else:
             await self._fail(name, pending, errand.rule.retries, await self._with_old_back(errand, fault))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import random
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,3 +172,28 @@ def test_it_is_on_the_bus_from_its_begin(
             heard = tap.wait(lambda heard, topic=topic: heard.topic == topic, f"{verb} is published")
             assert heard.event is not None
             assert heard.event.data["name"] == NAME
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_again_and_again_both_ends_always_agree_in_the_end(daemon: Daemon, box: Lockbox) -> None:
+    """SIGKILL at random moments of fifty rotations: what is given out is what the other end takes, each time."""
+    rng = random.Random(7)
+    passwords: dict[int, str] = {1: FIRST}
+    for _ in range(50):
+        request = asked(daemon)
+        time.sleep(rng.random() * 0.25)
+        daemon.sigkill()
+        request.join(20)
+        daemon.start()
+        # Whatever was under way is through with it, or a new one is.
+        daemon.api.rotate(NAME)
+        secret = daemon.api.secret(NAME)
+        assert secret["value"] == box.password
+        assert secret["version"] not in passwords
+        passwords[secret["version"]] = secret["value"]
+    assert len(set(passwords.values())) == len(passwords)
+    tokens: dict[int, set[str]] = {}
+    for _, token, number, _ in box.calls():
+        tokens.setdefault(number, set()).add(token)
+    assert all(len(found) == 1 for found in tokens.values()), "one version, one token"

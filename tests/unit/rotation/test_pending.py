@@ -59,16 +59,19 @@ def test_what_stops_working_at_the_other_end_ends_when_it_begins() -> None:
 
 
 def test_a_value_that_was_set_is_tested_next_and_becomes_current_after_that_alone() -> None:
-    tested = was_set(under_way())
+    tested = was_set(under_way(), START_MS + 1)
     assert tested.under_way is not None
-    assert (tested.under_way.step, tested.current.version) == ("test", 1)
+    assert (tested.under_way.step, tested.under_way.due_at) == ("test", START_MS + 1)
+    assert tested.current.version == 1
     after, ended = arrived(tested, settings(), finishes=False, now_ms=START_MS + 500, generation=7)
     assert (after.current.version, after.current.created_at, after.generation) == (2, START_MS + 500, 7)
     assert (after.in_grace[0].grace_until, ended, after.under_way) == (START_MS + 500 + DAY_MS, (), None)
 
 
 def test_a_rotator_that_tidies_up_is_owed_that_with_the_value_in_force() -> None:
-    after, _ = arrived(was_set(under_way(attempts=2)), settings(), finishes=True, now_ms=START_MS, generation=7)
+    after, _ = arrived(
+        was_set(under_way(attempts=2), START_MS), settings(), finishes=True, now_ms=START_MS, generation=7
+    )
     assert after.under_way is not None
     assert (after.under_way.step, after.under_way.attempts, in_way(after)) == ("finish", 0, None)
     assert after.current == after.under_way.version

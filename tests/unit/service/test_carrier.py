@@ -17,7 +17,9 @@ from secretsd.errors import Problem
 from secretsd.model import CreateSecret, Metadata, PutSecret, RestoreRequest, RotateKeyRequest, RotateRequest
 from secretsd.rotation.pending import SLOW_MS
 from secretsd.service.answers import Answered, Selector
+from secretsd.service.changes import Changes
 from secretsd.service.commits import Done
+from secretsd.vault.document import OwedLine
 from tests.support.rotators import install
 from tests.unit.support.clock import DAY_MS
 from tests.unit.support.core import Bench
@@ -472,3 +474,26 @@ async def test_a_version_that_stops_working_at_the_other_end_ends_when_the_rotat
     (retired,) = bench.events("secret.retired")
     assert (retired.data["retired_version"], retired.data["reason"]) == (1, "the other end keeps it no longer")
     assert [one.version for one in bench.document.secrets[NAME].versions] == [3, 2]
+
+
+async def test_what_was_cancelled_in_the_middle_of_a_step_never_becomes_current(bench: Bench, shelf: Any) -> None:
+    shelf.gates["test"] = asyncio.Event()
+    await begun(bench)
+    await until(lambda: bool(shelf.calls) and shelf.calls[-1][0] == "test")
+    cancelling = asyncio.create_task(bench.service.cancel(bench.caller(), NAME, idempotency_key=None))
+    await until(lambda: bench.document.secrets[NAME].under_way.step == "undo")  # type: ignore[union-attr]
+    shelf.gates["test"].set()
+    await cancelling
+    assert bench.document.secrets[NAME].current.version == 1
+    assert shelf.taken[NAME] == FIRST.encode()
+
+
+async def test_a_changed_policy_is_a_reason_to_try_again_at_once(bench: Bench, shelf: Any) -> None:
+    shelf.wrong["set"] = raises(shelf, "Refused")
+    await rotate(bench)
+    shelf.wrong.clear()
+    changes = Changes(bench.vault, bench.policy, bench.config)
+    event = OwedLine("policy.reloaded", None, {"epoch": bench.document.epoch, "generation": 0})
+    await bench.committer.commit(lambda document, generation: changes.policy_changed(document, generation, event))
+    await bench.carrier.until_settled([NAME], 10)
+    await until(lambda: bench.document.secrets[NAME].current.version == 2)
