@@ -51,36 +51,41 @@ def shown(home: Home) -> list[str]:
     return sorted({name for name in names if names.count(name) == 2})
 
 
-class Watch(threading.Thread):
-    """Looks at Home Assistant and at what it is told, again and again. A context manager."""
+class Watch:
+    """Looks at Home Assistant, and at what it is told, again and again. A context manager."""
 
     def __init__(self, home: Home, broker: Broker, daemon: Daemon) -> None:
-        super().__init__(name="watch", daemon=True)
         self._home = home
         self._tap = Tap(broker.url, daemon.prefix, daemon.keyring(), filters=["homeassistant/#"])
         self._ended = threading.Event()
+        # A thread each: an answer that takes long must not hide what comes meanwhile.
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._count, self._ask)]
         self.seen: list[tuple[float, int]] = []
         """When, and how many messages there were by then."""
         self.longest_secs = 0.0
-        """What the slowest answer of Home Assistant took; endless while one is missing."""
+        """What the slowest answer of Home Assistant took; endless where one failed."""
 
     def __enter__(self) -> Self:
         self._tap.__enter__()
-        self.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self.join()
+        for thread in self._threads:
+            thread.join()
         self._tap.__exit__(kind, error, trace)
 
-    def run(self) -> None:
-        """Ask for a state each tenth of a second."""
+    def _count(self) -> None:
+        while not self._ended.wait(0.1):
+            self.seen.append((time.monotonic(), len(self._tap.heard)))
+
+    def _ask(self) -> None:
         while not self._ended.wait(0.1):
             began = time.monotonic()
-            self.seen.append((began, len(self._tap.heard)))
             try:
                 self._home.state(f"sensor.secretsd_{NODE}_secrets")
             except OSError:
