@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from secretsd_bus import SigningKey
+from secretsd_bus import KeyRing, SigningKey, Topics, Verifier, canonical, verify_line
+from secretsd_bus import Refused as Slug
 from secretsd_bus.events import parse_time
 
 from secretsd.crypto.sensitive import Sensitive
@@ -229,13 +230,21 @@ async def test_each_step_tells_what_the_documentation_says(tmp_path: Path) -> No
         heard.append(await request.json())
         return web.Response(status=204)
 
+    topics = Topics("x")
     async with serving(tmp_path, hear) as plain:
+        keys = KeyRing([plain.end.signing_key.public])
         plain.end.secrets = {"hook_token": Sensitive(b"the-token")}
         rotation = Harness(plain.end, {**plain.end.members, "bearer": "hook_token"})
         for step in (rotation.set, rotation.test, rotation.finish, rotation.rollback):
             await step()
     assert [event["data"]["step"] for event in heard] == ["set", "test", "finish", "rollback"]
     for event in heard:
+        for read in (
+            lambda raw: verify_line(raw, keys),
+            lambda raw: Verifier(topics, keys).verify("x/secret/a/b", raw),
+        ):
+            with pytest.raises(Slug, match="not-canonical"):
+                read(canonical.encode(event))  # it holds a value: as a line or a message it counts for nobody
         assert event["type"] == "jarvis.secretsd.rotation.step"
         assert set(event["data"]) == {"step", "token", "name", "version", "url", "encoding", "value"}
         assert event["data"]["token"] == rotation.order.token
