@@ -14,9 +14,10 @@ from secretsd.cli import carried
 from secretsd.cli.errors import Failed
 from secretsd.cli.options import NAME, Settings, connection_options
 from secretsd.cli.output import Cell, distance, emit_json, print_fields, print_table, status_text, when
-from secretsd.cli.session import Session, near
+from secretsd.cli.schedule import reason
+from secretsd.cli.session import Session, decoded, near
 from secretsd.cli.terminal import printable
-from secretsd.model import Metadata, Status
+from secretsd.model import Metadata, Schedule, Status
 
 _Order = Literal["name", "expiry"]
 
@@ -84,7 +85,9 @@ def info(settings: Settings, name: str) -> None:
     """Show what is known about a secret, but its value: the audit log has no reading of it."""
     with Session.open(settings) as session:
         secrets = session.secrets()
-    secret = next((one for one in secrets if one.name == name), None)
+        secret = next((one for one in secrets if one.name == name), None)
+        shown = secret is not None and secret.rotation == "auto" and not settings.as_json
+        coming = next_rotation(session, name) if shown else None
     if secret is None:
         raise Failed(
             f"this client may not read {name}, or there is no such secret",
@@ -103,6 +106,7 @@ def info(settings: Settings, name: str) -> None:
             ("created", when(secret.created_at)),
             ("expires", when(secret.expires_at)),
             ("rotation", secret.rotation),
+            *([] if coming is None else [("next", coming)]),
             (
                 "in grace",
                 "nothing"
@@ -118,6 +122,16 @@ def info(settings: Settings, name: str) -> None:
             ("generation", str(secret.generation)),
         ]
     )
+
+
+def next_rotation(session: Session, name: str) -> str | None:
+    """Return when a secret rotates next by itself and why then, None where it doesn't or the daemon can't say."""
+    try:
+        plan = decoded(session.get(f"/schedule?days=366&secret={name}"), Schedule)
+    except Failed:
+        return None
+    one = next((one for one in plan.occurrences if one.what == "rotate"), None)
+    return None if one is None else f"rotate v{one.version}, {when(one.at)}: {reason(one)}"
 
 
 def _upcoming(secret: Metadata) -> list[tuple[str, Cell]]:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from msgspec.structs import replace
 
 from secretsd.policy import Policy, SecretSettings
-from secretsd.rotation.pending import arrived, in_way
+from secretsd.rotation.pending import arrived, dropped, in_way
 from secretsd.rotation.schedule import Agenda, Due
 from secretsd.rotation.spacing import Slot
 from secretsd.rotation.transitions import superseded
@@ -55,7 +55,9 @@ def outlook(
     found: list[Planned] = []
     for name, record in records.items():
         pending = in_way(record)
-        if pending is not None:
+        if pending is not None and pending.step == "undo":
+            current[name] = dropped(record)
+        elif pending is not None:
             # One that is under way is taken to arrive now.
             kept = settings(name, record)
             current[name], _ = arrived(record, kept, finishes=False, now_ms=now_ms, generation=record.generation)

@@ -88,3 +88,19 @@ def test_doubts_and_what_is_left_out_are_said(ctl: Ctl, daemon: FakeDaemon) -> N
 def test_an_empty_schedule_is_said_to_be(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.schedule["occurrences"] = []
     assert ctl("schedule", "--days", "3").stdout == "Nothing will happen by itself within 3 days.\n"
+
+
+def test_info_says_when_a_secret_rotates_next(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.plant("db_a", "x", rotation="auto")
+    said = ctl("info", "db_a").stdout
+    assert "rotate v2, 2026-11-29 01:00" in said
+    assert "period; window night" in said
+    assert daemon.seen[-1].path == "/schedule?days=366&secret=db_a"
+
+
+def test_info_does_without_a_daemon_that_plans(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.plant("db_a", "x", rotation="auto")
+    daemon.refusals["GET /schedule"] = [(404, "not-found")]
+    result = ctl("info", "db_a")
+    assert result.exit_code == 0
+    assert "next" not in result.stdout

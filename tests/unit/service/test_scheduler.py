@@ -219,6 +219,22 @@ async def test_a_window_that_was_slept_through_is_waited_for(tmp_path: Path) -> 
     await bench.close()
 
 
+async def test_a_rotation_that_waits_for_over_eight_days_is_called_expired_until_it_happens(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, policy=SPACED)
+    await create(bench, "db_a", rotation="auto")
+    bench.clock.advance_to(bench.document.secrets["db_a"].expires_at + 8 * DAY_MS + 5 * HOUR_MS)
+    assert await bench.scheduler.tick()
+    assert bench.document.secrets["db_a"].status == "expired"
+    (event,) = bench.events("secret.expired")
+    assert "waits for its window" in event.data["reason"]
+    assert not await bench.scheduler.tick()
+    bench.clock.advance_to(bench.scheduler.next_instant)
+    assert await bench.scheduler.tick()
+    record = bench.document.secrets["db_a"]
+    assert (record.status, record.current.version) == ("active", 2)
+    await bench.close()
+
+
 async def test_what_was_due_while_the_daemon_was_down_happens_once(bench: Bench) -> None:
     await create(bench, "auto_key")
     bench.clock.advance(100 * DAY_MS)
