@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import ctypes
 import os
 import signal
 import stat
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -33,6 +35,9 @@ those of shells for what can't be run."""
 SAID_MOST: Final = 4096
 PIPES_SECS: Final = 1.0
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None)
 
 Step = Literal["set", "test", "rollback", "finish"]
 
@@ -147,6 +152,7 @@ async def _ended(config: CommandConfig, document: bytes) -> tuple[int, str]:
             env={"PATH": PATH, "LANG": "C.UTF-8", **config.environment},
             cwd="/",
             start_new_session=True,
+            preexec_fn=partial(_end_with_parent, os.getpid()),
         )
     )
     try:
@@ -179,6 +185,17 @@ def _end_late(starting: asyncio.Task[Process]) -> None:
     if not starting.cancelled() and starting.exception() is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(starting.result().pid, signal.SIGKILL)
+
+
+def _end_with_parent(parent: int) -> None:
+    """Let the kernel end this process with the daemon, be that killed.
+
+    A step that outlives its daemon could reach the other end after the next one has gone on. Runs between fork and
+    exec: nothing here takes a lock.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(TEMPORARY)
 
 
 async def _hand_over(process: Process, document: bytes) -> None:

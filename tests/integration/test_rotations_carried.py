@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import threading
@@ -172,6 +173,27 @@ def test_it_is_on_the_bus_from_its_begin(
             heard = tap.wait(lambda heard, topic=topic: heard.topic == topic, f"{verb} is published")
             assert heard.event is not None
             assert heard.event.data["name"] == NAME
+
+
+def test_no_step_outlives_a_killed_daemon(daemon: Daemon, box: Lockbox) -> None:
+    """A rollback that came after the next daemon's set would leave the other end with a value that nobody is given."""
+    box.fail("test")
+    blocked = box.block("before-rollback")
+    asked(daemon)
+    box.wait_blocked("before-rollback")
+    assert running(box) == 1
+    daemon.sigkill()
+    eventually(lambda: running(box) == 0, "the program ended with its daemon")
+    blocked.unlink()
+
+
+def running(box: Lockbox) -> int:
+    """Count the processes that run the program."""
+    found = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found += str(box.program).encode() in (folder / "cmdline").read_bytes().split(b"\0")
+    return found
 
 
 @pytest.mark.slow
