@@ -224,6 +224,10 @@ def test_in_a_chroot_it_is_put_in_place_for_the_next_boot(chroot: Path) -> None:
     assert (wants / "multi-user.target.wants" / UNIT).is_symlink()
     assert (wants / "sockets.target.wants/jarvis-secretsd.socket").is_symlink()
     assert (chroot / "opt/jarvis/secrets/vault.json").exists()
+    for path in ("man/man1/secretsctl-get.1", "man/man8/jarvis-secretsd.8", *COMPLETIONS):
+        found = run_in(chroot, f"head -c 1 /usr/local/share/{path}")
+        assert found.returncode == 0, found.stderr
     assert run_in(chroot, "sh /src/deploy/install.sh remove").returncode == 0
+    assert run_in(chroot, "find /usr/local/share -name '*secretsctl*'").stdout == ""
     assert not (chroot / "opt/jarvis-secretsd").exists()
     assert (chroot / "opt/jarvis/secrets/vault.json").exists()
