@@ -64,7 +64,15 @@ def test_the_program_is_given_nothing_of_the_daemons_environment(daemon: Daemon,
     assert {tuple(names) for *_, names in box.calls()} <= {("LANG", "PATH"), ("LANG", "LC_CTYPE", "PATH")}
 
 
-@pytest.mark.parametrize("place", ["before-set", "after-set", "before-test", "after-test"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("before-set", marks=pytest.mark.slow),
+        "after-set",
+        pytest.param("before-test", marks=pytest.mark.slow),
+        "after-test",
+    ],
+)
 def test_killed_at_any_step_it_goes_on_with_the_same_value(daemon: Daemon, box: Lockbox, place: str) -> None:
     blocked = box.block(place)
     asked(daemon)

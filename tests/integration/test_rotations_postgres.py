@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -21,14 +21,23 @@ NAME = "app_database_url"
 FIRST = "the first password of the application"
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A server that may be killed, for both tests."""
+    running = Postgres().start()
+    yield running
+    running.close()
+
+
 @pytest.fixture
-def made(new_daemon: Callable[..., Daemon], own_postgres: Postgres) -> Daemon:
-    own_postgres.execute(f"CREATE ROLE app_a LOGIN PASSWORD '{FIRST}'; CREATE ROLE app_b LOGIN")
+def made(new_daemon: Callable[..., Daemon], server: Postgres) -> Daemon:
+    server.execute("DROP ROLE IF EXISTS app_a; DROP ROLE IF EXISTS app_b")
+    server.execute(f"CREATE ROLE app_a LOGIN PASSWORD '{FIRST}'; CREATE ROLE app_b LOGIN")
     rotator: dict[str, Any] = {
         "kind": "postgres",
         "host": "127.0.0.1",
-        "port": own_postgres.port,
-        "ca_file": str(own_postgres.authority),
+        "port": server.port,
+        "ca_file": str(server.authority),
         "roles": ["app_a", "app_b"],
         "admin": {"user": SUPERUSER, "secret": "postgres_admin_password"},
         "retries": 100,
@@ -36,7 +45,7 @@ def made(new_daemon: Callable[..., Daemon], own_postgres: Postgres) -> Daemon:
     policy = dict(OPEN_POLICY) | {"secrets": {NAME: {"type": "password", "grace_period": "1h", "rotator": rotator}}}
     daemon = new_daemon(policy=policy).start()
     daemon.api.create("postgres_admin_password", SUPERUSER_PASSWORD)
-    daemon.api.create(NAME, f"postgresql://app_a:{FIRST.replace(' ', '%20')}@127.0.0.1:{own_postgres.port}/postgres")
+    daemon.api.create(NAME, f"postgresql://app_a:{FIRST.replace(' ', '%20')}@127.0.0.1:{server.port}/postgres")
     return daemon
 
 
@@ -52,37 +61,37 @@ def ask(daemon: Daemon) -> None:
 
 
 def test_old_and_new_both_log_in_during_the_grace_and_the_one_before_ends_with_the_next_rotation(
-    made: Daemon, own_postgres: Postgres
+    made: Daemon, server: Postgres
 ) -> None:
     before = made.api.value(NAME)
     for version in (2, 3, 4):
         assert made.api.rotate(NAME)[0]["version"] == version
         now = made.api.value(NAME)
         assert urlsplit(now).username == ("app_b" if version % 2 == 0 else "app_a")
-        assert logs_in(own_postgres, now)
-        assert logs_in(own_postgres, before)
+        assert logs_in(server, now)
+        assert logs_in(server, before)
         assert made.api.value(NAME, "?version=previous") == before
         before = now
     retired = [event["data"]["retired_version"] for event in made.events("secret.retired")]
     assert retired == [1, 2], "nobody is given a login that works no more"
-    assert own_postgres.failed_logins("app_a") + own_postgres.failed_logins("app_b") == 0
+    assert server.failed_logins("app_a") + server.failed_logins("app_b") == 0
     for value in (now, before):
-        assert unquote(urlsplit(value).password or "") not in own_postgres.log
+        assert unquote(urlsplit(value).password or "") not in server.log
 
 
 def test_with_the_database_down_the_old_login_stays_in_force_and_it_gets_through_afterwards(
-    made: Daemon, own_postgres: Postgres
+    made: Daemon, server: Postgres
 ) -> None:
     before = made.api.value(NAME)
-    own_postgres.kill()
+    server.kill()
     asking = threading.Thread(target=ask, args=(made,), daemon=True)
     asking.start()
     eventually(lambda: made.api.secret(NAME).get("pending", {}).get("failure"), "the first try fails")
     assert made.api.value(NAME) == before
     made.sigkill()
-    own_postgres.start()
+    server.start()
     made.start()
     eventually(lambda: made.api.secret(NAME)["version"] == 2, "it gets through")
-    assert logs_in(own_postgres, made.api.value(NAME))
-    assert logs_in(own_postgres, before)
+    assert logs_in(server, made.api.value(NAME))
+    assert logs_in(server, before)
     asking.join(20)

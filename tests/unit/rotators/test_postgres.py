@@ -77,6 +77,7 @@ class TestAnAdministratorSetsThePassword(Conformance):
         )
 
 
+@pytest.mark.slow
 class TestTheRoleChangesItsOwnPassword(Conformance):
     @pytest.fixture
     def end(
@@ -92,6 +93,7 @@ class TestTheRoleChangesItsOwnPassword(Conformance):
         )
 
 
+@pytest.mark.slow
 class TestTwoRolesInTurn(Conformance):
     @pytest.fixture
     def end(
