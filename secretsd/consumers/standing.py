@@ -15,6 +15,9 @@ from secretsd.vault.document import SecretRecord, VersionRecord
 
 LIVE_MS: Final = 30 * DAY_MS
 """A consumer that asked for nothing for so long is taken to be gone."""
+ANSWER_MS: Final = 60_000
+"""For so long after a rotation whoever has the version before counts as there: a client that heard nothing but the
+bus for months asks what changed within a checkpoint's interval, and is seen thereby."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ def standings(
     never = readers.keys() - {client_of(key) for key in known}
     readable = {version.kid for version in record.versions}
     horizon = rfc3339(max(0, now_ms - LIVE_MS))
+    answering = {old.kid for new, old in pairwise(record.versions) if now_ms < new.created_at + ANSWER_MS}
     return [
         _standing(
             key,
@@ -52,6 +56,7 @@ def standings(
             record.current.kid,
             readable,
             horizon,
+            answering,
             counts=readers[client_of(key)],
         )
         for key in sorted(known | never)
@@ -92,11 +97,12 @@ def _standing(
     current: str,
     readable: set[str],
     horizon: str,
+    answering: set[str],
     *,
     counts: bool,
 ) -> Standing:
     using = _using(sighting, current, readable)
-    live = seen_at is not None and seen_at >= horizon
+    live = (seen_at is not None and seen_at >= horizon) or (using is not None and using.kid in answering)
     state: ConsumerState
     if using is None:
         state = "never"

@@ -12,7 +12,7 @@ from secretsd_bus import Event
 
 from secretsd import policy as policies
 from secretsd.auth import Caller
-from secretsd.consumers.standing import LIVE_MS
+from secretsd.consumers.standing import ANSWER_MS, LIVE_MS
 from secretsd.consumers.statefile import beside
 from secretsd.daemon.standing import VaultStanding
 from secretsd.errors import Problem
@@ -173,6 +173,21 @@ async def test_who_was_not_seen_for_long_is_not_waited_for(bench: Bench) -> None
     await read(bench, "backend")
     assert not await bench.scheduler.tick()
     pass_time(bench, HOUR_MS + SWEEP_MS)
+    assert await bench.scheduler.tick()
+    assert versions(bench) == [2]
+
+
+async def test_who_was_quiet_for_months_is_given_a_minute_to_show_up(bench: Bench) -> None:
+    await read(bench, "worker")
+    pass_time(bench, LIVE_MS + DAY_MS)
+    await bench.scheduler.tick()
+    await read(bench, "backend")
+    await rotate(bench)
+    await read(bench, "backend")
+    assert not await bench.scheduler.tick()
+    pass_time(bench, ANSWER_MS - 1000)
+    assert not await bench.scheduler.tick()
+    pass_time(bench, SWEEP_MS + 1000)
     assert await bench.scheduler.tick()
     assert versions(bench) == [2]
 
