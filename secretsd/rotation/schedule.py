@@ -160,6 +160,9 @@ class Agenda:
             decision = None if record is None else due(record, now_ms, self._held.get(name), self._ahead(name, record))
             if record is not None and decision:
                 yield name, record, decision
+            elif record is not None:
+                # It was looked at for nothing: it waits for something else than it did.
+                self._note(name, record)
 
     def held(self) -> Mapping[str, Slot]:
         """Return the rotations that are due and wait, each with where it was placed."""
@@ -183,7 +186,9 @@ class Agenda:
             # Its instant was missed: the window may have closed meanwhile, another may be too near.
             self._place_anew()
         if self._misplaced:
-            held = (name for name in self._held if not self._spacing.free_to_rotate(name))
+            held = (
+                name for name in self._held if self._rotates(name, now_ms) and not self._spacing.free_to_rotate(name)
+            )
             waiting = [*dict.fromkeys((*waiting, *held))]
             self._held.clear()
             self._spacing.forget()

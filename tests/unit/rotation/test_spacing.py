@@ -249,6 +249,23 @@ def test_another_policy_frees_what_was_held() -> None:
     assert {name: due for name, _, due in agenda.due(now)} == {"a": Due(rotate=True), "b": Due(rotate=True)}
 
 
+def test_a_policy_that_publishes_ahead_first_publishes_for_what_was_held() -> None:
+    first = policy(rule("a", DAY_MS, window=SUNDAY, jwks=True))
+    then = policy(rule("a", DAY_MS, window=SUNDAY, jwks=True, publish_ahead_ms=HOUR_MS))
+    records = {name: replace(one, type="jwt_signing_key") for name, one in made(first, {"a": START_MS}).items()}
+    agenda = Agenda(records, first)
+    now = records["a"].expires_at + 2 * HOUR_MS
+    assert list(agenda.due(now)) == []
+    agenda.follow(then)
+    assert [due.publish for _, _, due in agenda.due(now)] == [True]
+    upcoming = replace(records["a"].current, version=2, created_at=now)
+    records["a"] = replace(records["a"], upcoming=upcoming)
+    agenda.update(["a"], records)
+    assert agenda.next_instant() == now + HOUR_MS
+    assert list(agenda.due(now + HOUR_MS)) == []
+    assert agenda.next_instant() == SUNDAY.next_open(now)
+
+
 def test_the_end_of_a_grace_doesnt_move_what_is_held() -> None:
     rules = policy(rule("a", DAY_MS, window=SUNDAY))
     agenda, records = agenda_of(rules, {"a": START_MS})

@@ -175,7 +175,8 @@ SPACED = (
     POLICY
     + """
   "db_*": {type: generic, rotation: auto, rotation_period: 20d, grace_period: 1d, window: night, not_with: ["db_*"]}
-  report: {type: generic, rotation: auto, rotation_schedule: "0 3 1 * *", time_zone: Europe/Berlin, not_with: ["db_*"]}
+  report: {rotation: auto, rotation_schedule: "0 3 1 * *", time_zone: Europe/Berlin, not_with: ["db_*"]}
+  signing: {type: jwt_signing_key, jwks: true, rotation: auto, rotation_period: 15d, publish_ahead: 1h}
 windows:
   night: {days: [fri, sat], from: "23:00", to: "01:30", time_zone: Europe/Berlin}
 """
@@ -184,7 +185,7 @@ windows:
 
 async def test_the_outlook_is_what_the_schedule_then_does(tmp_path: Path) -> None:
     bench = Bench(tmp_path, policy=SPACED)
-    for name in ("db_a", "db_b", "db_c", "report", "auto_key"):
+    for name in ("db_a", "db_b", "db_c", "report", "auto_key", "signing"):
         await create(bench, name, rotation="auto")
         bench.clock.advance(HOUR_MS)
     await create(bench, "manual", rotation_period="40d", grace_period="10d")
@@ -192,7 +193,13 @@ async def test_the_outlook_is_what_the_schedule_then_does(tmp_path: Path) -> Non
     foreseen = (await bench.service.schedule(bench.caller(), days=90, pattern=None)).value
     assert (parse_time(foreseen.until), foreseen.doubt) == (end, None)
     await live(bench, 90)
-    kinds = {"rotated": "rotate", "expired": "expire", "expiring": "warn", "retired": "grace ends"}
+    kinds = {
+        "key_published": "publish",
+        "rotated": "rotate",
+        "expired": "expire",
+        "expiring": "warn",
+        "retired": "grace ends",
+    }
     done = [
         (parse_time(event.time), event.subject, kinds[event.type.removeprefix("secret.")])
         for event in bench.events("secret.")
