@@ -14,6 +14,7 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators.errors import Refused, Retryable, RotatorError
 from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
 from secretsd.rotators.logins import Login, login_of, next_login
+from secretsd.rotators.places import stays_here
 
 Account = Annotated[str, Meta(min_length=1, max_length=255)]
 
@@ -39,6 +40,8 @@ class MosquittoConfig(RotatorConfig, frozen=True, kw_only=True):
     key_file: str | None = None
     client_id: Annotated[str, Meta(min_length=1)] | None = None
     """The only client id that the plugin lets `client` use, where it is bound to one."""
+    allow_plaintext: bool = False
+    """Whether passwords may cross a network without TLS, as on the bridge between two containers."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be an address. Raises ValueError."""
@@ -46,7 +49,9 @@ class MosquittoConfig(RotatorConfig, frozen=True, kw_only=True):
             raise ValueError("give either client, or clients with the two accounts that are used in turn")
         if self.clients is not None and (self.clients[0] == self.clients[1] or self.client_id is not None):
             raise ValueError("clients are two different accounts, which are bound to no client_id")
-        self.settings(self.admin)
+        settings = self.settings(self.admin)
+        if not (settings.tls or stays_here(settings.host) or self.allow_plaintext):
+            raise ValueError("mqtts:// for a broker elsewhere, or passwords go in clear (allow_plaintext: true)")
 
     def reads(self) -> tuple[str, ...]:
         """Return the administrator's secret."""

@@ -7,7 +7,6 @@ log nor its statistics of statements can hold it. Logging in proves the password
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Final, Literal
 
@@ -19,6 +18,7 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators.errors import Refused, Retryable
 from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
 from secretsd.rotators.pgvalue import Form, Login, Place, read, read_leniently, write
+from secretsd.rotators.places import stays_here
 
 CONNECT_SECS: Final = 10
 STATEMENT_MS: Final = 10_000
@@ -59,7 +59,7 @@ class PostgresConfig(RotatorConfig, frozen=True):
                 raise ValueError("value: url or json, since with two roles a client has to learn which one it is")
             if self.admin is None:
                 raise ValueError("admin: with two roles somebody else has to set their passwords")
-        if self.sslmode == "disable" and not _stays_here(self.host):
+        if self.sslmode == "disable" and not stays_here(self.host):
             raise ValueError("sslmode: disable is only for a Unix socket and for loopback")
         if self.ca_file is not None and not self.ca_file.startswith("/"):
             raise ValueError("ca_file: an absolute path")
@@ -194,13 +194,3 @@ def _told(login: str | None = None) -> Iterator[None]:
         final = final or (login is not None and "certificate" in said)
         reason = diagnosis if login is None else f"{login} can't log in: {said}"
         raise (Refused if final else Retryable)(reason) from None
-
-
-def _stays_here(host: str) -> bool:
-    """Tell whether what is sent to `host` doesn't leave the machine."""
-    if host.startswith("/") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -13,7 +13,7 @@ from secretsd_bus import BusRejected, BusSettings, Link
 from secretsd_bus.dynsec import try_login
 
 from secretsd.crypto.sensitive import Sensitive
-from secretsd.rotators import Refused, Retryable, configure
+from secretsd.rotators import Misconfigured, Refused, Retryable, configure
 from secretsd.rotators.conformance import Conformance, Harness, OtherEnd, run
 from secretsd.rotators.logins import login_of
 from tests.support.dynsec import ADMIN, ADMIN_PASSWORD, DynsecBroker
@@ -163,9 +163,38 @@ async def test_the_administrators_own_password_goes_forth_and_back(broker: Dynse
 @pytest.mark.parametrize("value", [b"\xff\xfe", b"nul \0 inside", b"x" * 65_536])
 def test_what_the_plugin_cannot_take_is_refused_before_anything_is_asked(value: bytes) -> None:
     """A NUL would end the text in the plugin, which is written in C."""
-    members = {"url": "mqtt://broker", "client": "a", "admin": "b", "admin_password": "c"}
+    members = {"url": "mqtts://broker", "client": "a", "admin": "b", "admin_password": "c"}
     with pytest.raises(Refused):
         configure({"kind": "mosquitto", **members}).build().check(Sensitive(value))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"url": "mqtt://broker.lan", "client": "a"},
+        {"url": "mqtt://192.0.2.1", "client": "a"},
+        {"url": "https://broker.lan", "client": "a"},
+        {"url": "mqtts://user:password@broker.lan", "client": "a"},
+        {"url": "mqtts://broker.lan"},
+        {"url": "mqtts://broker.lan", "client": "a", "clients": ["a", "b"]},
+        {"url": "mqtts://broker.lan", "clients": ["a", "a"]},
+        {"url": "mqtts://broker.lan", "clients": ["a", "b"], "client_id": "x"},
+        {"url": "mqtts://broker.lan", "client": "a", "admin_password": "no name"},
+    ],
+)
+def test_settings_that_make_no_sense_refuse_the_policy_and_repeat_no_password(members: dict[str, object]) -> None:
+    common = {"kind": "mosquitto", "admin": "b", "admin_password": "c"}
+    with pytest.raises(Misconfigured) as refused:
+        configure(common | members)
+    assert "user:password" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"url": "mqtt://localhost"}, {"url": "mqtt://[::1]:1884"}, {"url": "mqtt://broker", "allow_plaintext": True}],
+)
+def test_without_tls_a_password_leaves_the_machine_only_where_that_is_said(members: dict[str, object]) -> None:
+    configure({"kind": "mosquitto", "admin": "b", "admin_password": "c", "client": "a", **members})
 
 
 async def test_over_tls_a_broker_of_another_authority_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
