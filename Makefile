@@ -41,7 +41,7 @@ test-home-assistant: $(VENV)/.ready-dev tools-for-tests ## entities and blueprin
 test-rust: $(VENV)/.ready-dev tools-for-tests ## the client in Rust: style, lints, tests against the real daemon (cargo and crates.io)
 	@tools/rust-client test
 
-bench: $(VENV)/.ready-dev tools-for-tests ## the figures of docs/performance.md, under four minutes (FIGURES="reads rotation")
+bench: $(VENV)/.ready-dev tools-for-tests ## the figures of docs/performance.md (FIGURES="reads rotation"; builds the Rust client once)
 	$(BIN)/python -m tests.bench $(FIGURES)
 
 incidents: $(VENV)/.ready-dev tools-for-tests ## record the incidents anew that the alert rules are tested on (root; a quarter of an hour)
