@@ -45,7 +45,7 @@ class _Line(Struct, frozen=True):
 
 
 class _Data(Struct, frozen=True):
-    data: dict[str, Any]
+    data: dict[str, Any] = {}
 
 
 class Follower:
@@ -148,7 +148,11 @@ class Follower:
             if line.sequence > self.sequence + 1:
                 self.sightings.skipped(line.at)
             if line.data is not None:
-                self.sightings.take(line.kind, line.at, line.data)
+                try:
+                    self.sightings.take(line.kind, line.at, line.data)
+                except (KeyError, TypeError, AttributeError):
+                    # Edited, or damaged: `secretsctl audit verify` tells which. What it told is missing here.
+                    self.sightings.skipped(line.at)
             self.sequence, self._raw = line.sequence, raw
 
     def _give_up_lines(self) -> None:
@@ -201,6 +205,13 @@ def _next_lines(lines: Iterator[tuple[Peek, bytes]], told: int) -> list[tuple[_L
         if place.number > told:
             break
         kind = place.type.removeprefix(PREFIX)
-        data = msgspec.json.decode(raw, type=_Data).data if kind in KINDS else None
+        data = _data(raw) if kind in KINDS else None
         found.append((_Line(place.number, kind, place.time, data), raw))
     return found
+
+
+def _data(raw: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(raw, type=_Data).data
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return {}

@@ -138,6 +138,19 @@ async def test_a_log_whose_beginning_is_gone_says_from_when_on_it_is_known(bench
     await one.stop()
 
 
+@pytest.mark.parametrize(
+    ("part", "damage"), [(b'"client":"backend"', b'"cl1ent":"backend"'), (b'"data":{', b'"data":7,"other":{')]
+)
+async def test_a_damaged_line_says_nothing_and_that_is_kept_in_mind(bench: Bench, part: bytes, damage: bytes) -> None:
+    await lines(bench, read("backend", "db", 1), read("worker", "db", 1))
+    first, second = bench.audit_path.read_bytes().splitlines(keepends=True)
+    bench.audit_path.write_bytes(first.replace(part, damage) + second)
+    one = await caught_up(bench)
+    assert set(one.sightings.of("db")) == {"worker"}
+    assert one.sightings.since == json.loads(first)["time"]
+    await one.stop()
+
+
 async def test_lines_that_are_gone_altogether_are_not_waited_for(bench: Bench) -> None:
     await lines(bench, read("backend", "db", 1))
     bench.audit_path.write_bytes(b"")
