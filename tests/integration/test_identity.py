@@ -283,8 +283,7 @@ def test_a_read_is_on_record_with_all_that_matters(daemon: Daemon) -> None:
     assert event["subject"] == "x"
     data = event["data"]
     assert set(data) == {
-        "client", "instance", "auth", "action", "name", "kid", "version", "superseded", "outcome", "reason", "peer",
-        "request_id",
+        "client", "auth", "action", "name", "kid", "version", "outcome", "reason", "peer", "request_id"
     }  # fmt: skip
     assert data["request_id"] == answer.headers["X-Request-Id"]
     assert (data["name"], data["kid"], data["version"]) == ("x", answer.json()["kid"], 1)
