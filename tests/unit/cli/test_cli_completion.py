@@ -36,7 +36,10 @@ def needs(shell: str) -> pytest.MarkDecorator:
 @needs("bash")
 @pytest.mark.parametrize(
     ("typed", "completed"),
-    [("secretsctl temp", "template"), ("secretsctl get post", "postgres_password")],
+    [
+        ("secretsctl temp", "template"),
+        pytest.param("secretsctl get post", "postgres_password", marks=pytest.mark.slow),
+    ],
 )
 def test_bash(environment: dict[str, str], typed: str, completed: str) -> None:
     script = (
