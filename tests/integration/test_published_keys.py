@@ -84,6 +84,7 @@ def test_no_verification_fails_while_keys_are_published_ahead(broker: Broker, mo
         assert traffic.verified > 100
 
 
+@pytest.mark.slow
 def test_without_it_a_verifier_that_caches_fails(broker: Broker, module_prefix: str) -> None:
     with signing(broker, f"{module_prefix}/late", RULE) as (daemon, client):
         traffic = Traffic(daemon, client, lifespan=300)  # as PyJWT has it

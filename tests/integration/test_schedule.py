@@ -74,6 +74,7 @@ def test_a_query_that_makes_no_sense_is_refused(api: Api, query: str) -> None:
     api.get(f"/schedule?{query}").refused(400, "invalid-request")
 
 
+@pytest.mark.slow
 def test_rotations_keep_apart_in_real_time(daemon: Daemon, api: Api) -> None:
     for name in ("apart_a", "apart_b"):
         api.create(name)
