@@ -94,8 +94,14 @@ def test_every_make_target_named_exists(page: Path) -> None:
 
 def test_every_page_of_docs_is_in_its_index() -> None:
     linked = set(LINK.findall((ROOT / "docs/README.md").read_text()))
+    linked |= {f"adr/{page}" for page in LINK.findall((ROOT / "docs/adr/README.md").read_text())}
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")} - {"README.md"}
     assert pages <= linked
+
+
+def test_the_decisions_are_listed_in_their_order() -> None:
+    listed = re.findall(r"^\| \[(\d+)\]\((\d{4})-", (ROOT / "docs/adr/README.md").read_text(), re.MULTILINE)
+    assert [int(page) for _, page in listed] == sorted({int(number) for number, _ in listed})
 
 
 def test_the_index_lists_each_page_in_one_place() -> None:
