@@ -69,13 +69,14 @@ class Farewell:
         self._socket.setblocking(False)
 
     async def wait(self) -> None:
-        """Send nothing more, read until the broker closes too, at most for LINGER_SECS; then let go."""
+        """Send nothing more, read until the broker closes too, at most for LINGER_SECS."""
         loop = asyncio.get_running_loop()
-        try:
-            with contextlib.suppress(OSError, TimeoutError):
-                self._socket.shutdown(socket.SHUT_WR)
-                async with asyncio.timeout(LINGER_SECS):
-                    while await loop.sock_recv(self._socket, 65_536):
-                        pass
-        finally:
-            self._socket.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            self._socket.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(LINGER_SECS):
+                while await loop.sock_recv(self._socket, 65_536):
+                    pass
+
+    def close(self) -> None:
+        """Let go of the handle."""
+        self._socket.close()

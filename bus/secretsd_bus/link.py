@@ -188,11 +188,11 @@ class Link:
                 await asyncio.wait(pending, timeout=_FLUSH_SECS)
             connection = self._wire.socket
             if connection is not None:
-                farewell = Farewell(connection)
-                self._wire.disconnect()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(self.closed), _FLUSH_SECS)
-                await farewell.wait()
+                with contextlib.closing(Farewell(connection)) as farewell:
+                    self._wire.disconnect()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(asyncio.shield(self.closed), _FLUSH_SECS)
+                    await farewell.wait()
         finally:
             self.abort("closed")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -69,6 +70,28 @@ async def test_a_broker_that_doesnt_speak_5_gets_3_1_1(refusal: bytes | None, le
         assert broker.levels == levels
         await soon(link.publish("a", b"x", retain=True))
         await link.disconnect()
+
+
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+async def test_a_cancelled_goodbye_leaves_nothing_open() -> None:
+    """A leaked socket is a ResourceWarning, which fails the test."""
+
+    def holds_on(kind: int, body: bytes) -> bytes | None:
+        return b"" if kind == DISCONNECT else well_behaved(kind, body)
+
+    async with fake_broker(holds_on) as broker:
+        link = await connecting(broker.url)
+        before = descriptors()
+        parting = asyncio.ensure_future(link.disconnect())
+        await asyncio.sleep(0)
+        assert descriptors() > before, "the goodbye is under way"
+        parting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await parting
+        assert descriptors() < before
 
 
 @pytest.fixture
