@@ -19,6 +19,8 @@ from tests.support.waiting import eventually
 README = Covered(ROOT / "README.md")
 READY_SECS = 45.0
 _numbers = itertools.count(1)
+SHELL = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
+"""A new terminal's environment: what this suite's own `make` was told would go before what a test tells another."""
 STEPS = ("fetched", "rotated", "announced", "dropped", "refused")
 
 
@@ -35,7 +37,7 @@ class Run:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, "RUN_DIR": str(folder), "BUS_URL": "", **env},
+                env={**SHELL, "RUN_DIR": str(folder), "BUS_URL": "", **env},
                 start_new_session=True,
             )
 
@@ -121,7 +123,7 @@ def typed(script: str, **env: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | env,
+        env=SHELL | env,
         timeout=120,
         check=False,
     )
