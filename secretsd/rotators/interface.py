@@ -84,13 +84,21 @@ class Rotator(ABC, Generic[ConfigT]):
         del value
 
     def displaces(self, kept: Sensitive, new: Sensitive) -> bool:
-        """Tell whether `kept`, a version in its grace, stops working once the other end takes `new`. Pure.
+        """Tell whether `kept`, current or in its grace, stops working once the other end takes `new`. Pure.
 
-        Its grace then ends when the rotation begins. False where the other end only ever takes one value: such a grace
+        A grace then ends when the rotation begins. False where the other end only ever takes one value: such a grace
         is for who reads late, and promises nothing there.
         """
         del kept, new
         return False
+
+    def next_account(self, current: Sensitive) -> str | None:
+        """Return whose turn it is after `current`, where several accounts take turns; None with one account. Pure.
+
+        A value that a client gives and that `displaces` the current one is refused with it, unless it is urgent.
+        """
+        del current
+        return None
 
     @abstractmethod
     async def set(self, order: Order) -> None:

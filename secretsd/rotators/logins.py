@@ -51,7 +51,12 @@ def login_of(value: Sensitive, accounts: Sequence[str]) -> Login:
     return login
 
 
+def next_account(current: Sensitive, accounts: Sequence[str]) -> str:
+    """Return the account that `current` isn't of. Raises Refused."""
+    used = login_of(current, accounts).username
+    return next(one for one in accounts if one != used)
+
+
 def next_login(generated: Sensitive, current: Sensitive, accounts: Sequence[str]) -> Login:
     """Return the login to rotate to: the account that `current` isn't of, with the generated password."""
-    used = login_of(current, accounts).username
-    return Login(next(one for one in accounts if one != used), generated.reveal().decode())
+    return Login(next_account(current, accounts), generated.reveal().decode())

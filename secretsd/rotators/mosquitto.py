@@ -13,7 +13,7 @@ from secretsd_bus.dynsec import set_password, try_login
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators.errors import Refused, Retryable, RotatorError
 from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
-from secretsd.rotators.logins import Login, login_of, next_login
+from secretsd.rotators.logins import Login, login_of, next_account, next_login
 from secretsd.rotators.places import stays_here
 
 Account = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -93,7 +93,14 @@ class Mosquitto(Rotator[MosquittoConfig]):
     def displaces(self, kept: Sensitive, new: Sensitive) -> bool:
         """Tell whether the account of `kept` gets the password in `new`: of two, each keeps its own until its turn."""
         clients = self.config.clients
-        return clients is not None and login_of(kept, clients).username == login_of(new, clients).username
+        if clients is None:
+            return False
+        old, coming = login_of(kept, clients), login_of(new, clients)
+        return old.username == coming.username and old.password != coming.password
+
+    def next_account(self, current: Sensitive) -> str | None:
+        """Return which of two accounts isn't in use."""
+        return None if self.config.clients is None else next_account(current, self.config.clients)
 
     async def set(self, order: Order) -> None:
         """Give the account the new password, unless it has it: each change ends the account's connections."""

@@ -92,8 +92,7 @@ class Postgres(Rotator[PostgresConfig]):
     def shape(self, generated: Sensitive, current: Sensitive) -> Sensitive:
         """Return the next value: of the other role, where there are two."""
         config = self.config
-        now = read_leniently(current, config.form, config.own[0])
-        role = next((one for one in config.own if one != now.role), config.own[0])
+        role = self.next_account(current) or config.own[0]
         place = Place(config.host, config.port, config.database, config.tls)
         return write(Login(role, generated.reveal().decode()), config.form, current, place)
 
@@ -107,6 +106,13 @@ class Postgres(Rotator[PostgresConfig]):
             return False
         old, coming = (read_leniently(one, self.config.form, self.config.own[0]) for one in (kept, new))
         return old.role == coming.role and old.password != coming.password
+
+    def next_account(self, current: Sensitive) -> str | None:
+        """Return which of two roles isn't in use."""
+        if self.config.roles is None:
+            return None
+        now = read_leniently(current, self.config.form, self.config.own[0])
+        return next(one for one in self.config.own if one != now.role)
 
     async def set(self, order: Order) -> None:
         """Give the role the new password, as the administrator, or as the role itself."""

@@ -26,6 +26,10 @@ _OTHER_VALUE: Final = (
     "A rotation to another value is under way, and the other end may have that one already. Wait until it is through, "
     "or cancel it with DELETE /secret/{name}/rotation."
 )
+_IN_USE: Final = (
+    "value: it is of the account in use, whose password would change at once and leave no grace to the current login: "
+    '{give}, or say "urgent": true to cut that off.'
+)
 
 
 class Departures:
@@ -51,7 +55,8 @@ class Departures:
         """Return the record with a new value under way, `value` or a generated one, and the events of that.
 
         One that is under way already is asked for again, with its own token and value. Raises Problem
-        `rotation-pending` where `value` is another, `invalid-request` where the other end can't take it.
+        `rotation-pending` where `value` is another, `invalid-request` where the other end can't take it, or where
+        it would end the current login at once and isn't urgent.
         """
         under_way = in_way(record)
         if under_way is not None:
@@ -64,6 +69,8 @@ class Departures:
             value = self._shaped(name, record, rotator, lenient=cause.client == SCHEDULE)
         else:
             _checked(rotator, value[0])
+            if not (cause.urgent or grace_ms == 0):
+                self._in_turn(name, record, rotator, value[0])
         version = self._vault.seal(name, record.current.version + 1, *value, now_ms)
         displaced = tuple(kept for kept in record.in_grace if self._displaced(name, kept, rotator, value[0]))
         pending = Pending(
@@ -99,6 +106,19 @@ class Departures:
             if lenient:
                 return generated, encoding
             raise _refused(error, generated, current) from None
+
+    def _in_turn(self, name: str, record: SecretRecord, rotator: Rotator[Any], new: Sensitive) -> None:
+        """Refuse `new` where the current login would be dead with it, though its grace says that it works."""
+        if not self._displaced(name, record.current, rotator, new):
+            return
+        current = self._vault.open(name, record.current)
+        try:
+            account = rotator.next_account(current)
+        except Exception as error:  # noqa: BLE001 — another distribution's code can raise anything
+            raise _refused(error, new, current) from None
+        turn = "another account's login" if account is None else f"a login of {account}, whose turn it is"
+        reason = scrubbed(f"give {turn}", (new, current))
+        raise Problem("invalid-request", _IN_USE.format(give=reason))
 
     def _displaced(self, name: str, kept: VersionRecord, rotator: Rotator[Any], new: Sensitive) -> bool:
         try:

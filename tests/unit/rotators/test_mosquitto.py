@@ -15,7 +15,7 @@ from secretsd_bus.dynsec import try_login
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators import Misconfigured, Refused, Retryable, configure
 from secretsd.rotators.conformance import Conformance, Harness, OtherEnd, run
-from secretsd.rotators.logins import login_of
+from secretsd.rotators.logins import Login, login_of
 from tests.support.dynsec import ADMIN, ADMIN_PASSWORD, DynsecBroker
 from tests.support.silence import silence
 from tests.support.tls import make_server_certificate
@@ -166,6 +166,17 @@ def test_what_the_plugin_cannot_take_is_refused_before_anything_is_asked(value: 
     members = {"url": "mqtts://broker", "client": "a", "admin": "b", "admin_password": "c"}
     with pytest.raises(Refused):
         configure({"kind": "mosquitto", **members}).build().check(Sensitive(value))
+
+
+def test_of_two_accounts_a_new_password_ends_only_its_own_login() -> None:
+    members = {"kind": "mosquitto", "url": "mqtt://127.0.0.1", "admin": "root", "admin_password": "root_password"}
+    rotator = configure({**members, "clients": ["a", "b"]}).build()
+    in_use = Login("a", "x").value
+    assert rotator.displaces(in_use, Login("a", "y").value)
+    assert not rotator.displaces(in_use, in_use)
+    assert not rotator.displaces(in_use, Login("b", "y").value)
+    assert rotator.next_account(in_use) == "b"
+    assert configure({**members, "client": "a"}).build().next_account(Sensitive(b"x")) is None
 
 
 @pytest.mark.parametrize(

@@ -232,3 +232,11 @@ def test_a_version_of_the_role_whose_turn_it_is_ends_with_the_rotation() -> None
     assert rotator.displaces(kept, Sensitive(b"postgresql://a:y@h/d"))
     assert not rotator.displaces(kept, Sensitive(b"postgresql://b:y@h/d"))
     assert not rotator.displaces(kept, kept)
+
+
+def test_the_role_whose_turn_it_is_can_be_told() -> None:
+    two = configure({"kind": "postgres", "host": "h", "roles": ["a", "b"], **ADMIN}).build()
+    assert two.next_account(Sensitive(b"postgresql://a:x@h/d")) == "b"
+    assert two.next_account(Sensitive(b"postgresql://b:x@h/d")) == "a"
+    one = configure({"kind": "postgres", "host": "h", "role": "a", **ADMIN}).build()
+    assert one.next_account(Sensitive(b"x")) is None

@@ -87,7 +87,10 @@ class Shelf(Rotator[Config]):
             raise Refused("no space can be in " + value.reveal().decode())
 
     def displaces(self, kept, new):
-        return "displaces" in wrong
+        return "displaces" in wrong or ("in_turn" in wrong and kept.reveal()[:1] == new.reveal()[:1])
+
+    def next_account(self, current):
+        return {b"a": "account b", b"b": "account a"}.get(current.reveal()[:1])
 """
 
 
@@ -122,8 +125,8 @@ async def rotate(bench: Bench, *names: str, **members: Any) -> list[Metadata]:
     return (await bench.service.rotate(bench.caller(), body, idempotency_key=None)).value.rotated
 
 
-async def put(bench: Bench, value: str) -> Answered[Metadata]:
-    body = PutSecret(value=value)
+async def put(bench: Bench, value: str, **members: Any) -> Answered[Metadata]:
+    body = PutSecret(value=value, **members)
     return await bench.service.update(bench.caller(), NAME, body, if_match=None, idempotency_key=None)
 
 
@@ -474,6 +477,23 @@ async def test_a_version_that_stops_working_at_the_other_end_ends_when_the_rotat
     (retired,) = bench.events("secret.retired")
     assert (retired.data["retired_version"], retired.data["reason"]) == (1, "the other end keeps it no longer")
     assert [one.version for one in bench.document.secrets[NAME].versions] == [3, 2]
+
+
+async def test_a_value_of_the_account_in_use_is_refused_unless_nothing_is_promised_to_the_current_login(
+    bench: Bench, shelf: Any
+) -> None:
+    await put(bench, "a-one")
+    shelf.wrong["in_turn"] = None
+    with pytest.raises(Problem) as refused:
+        await put(bench, "a-two")
+    assert (refused.value.slug, refused.value.status) == ("invalid-request", 422)
+    assert "account b, whose turn it is" in refused.value.detail
+    assert '"urgent": true' in refused.value.detail
+    assert shelf.taken[NAME] == b"a-one"
+    await put(bench, "b-one")
+    assert [one.version for one in bench.document.secrets[NAME].versions] == [3, 2, 1]
+    await put(bench, "b-two", urgent=True)
+    assert [one.version for one in bench.document.secrets[NAME].versions] == [4]
 
 
 async def test_what_was_cancelled_in_the_middle_of_a_step_never_becomes_current(bench: Bench, shelf: Any) -> None:
