@@ -24,7 +24,7 @@ from msgspec import Meta
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators.errors import Refused, Retryable
 from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
-from secretsd.rotators.scrub import scrubbed
+from secretsd.rotators.scrub import Needles
 
 DONE: Final = 0
 TEMPORARY: Final = 75
@@ -37,6 +37,7 @@ PIPES_SECS: Final = 1.0
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _PR_SET_PDEATHSIG: Final = 1
+_STANDARD_ERROR: Final = 2
 _LIBC: Final = ctypes.CDLL(None)
 
 Step = Literal["set", "test", "rollback", "finish"]
@@ -108,10 +109,13 @@ class Command(Rotator[CommandConfig]):
             "secrets": {member: _text(value) for member, value in read.items()},
         }
         check_program(Path(self.config.program[0]))
-        status, said = await _ended(self.config, msgspec.json.encode(document) + b"\n")
+        needles = Needles(values)
+        # So much more than is told, since what is cut in the middle couldn't be found any more.
+        keep = SAID_MOST + needles.longest
+        status, said = await _ended(self.config, msgspec.json.encode(document) + b"\n", keep)
         if status == DONE:
             return
-        words = " ".join(scrubbed(said, values).split())
+        words = " ".join(needles.struck_end(said, SAID_MOST).decode("utf-8", "replace").split())
         reason = f"{Path(self.config.program[0]).name} {_how(status)}{': ' if words else ''}{words}"
         raise Refused(reason) if status in REFUSED else Retryable(reason)
 
@@ -140,8 +144,11 @@ def check_program(path: Path) -> None:
         raise Refused(f"{path} can't be run: it is no program, or not executable for the daemon's user")
 
 
-async def _ended(config: CommandConfig, document: bytes) -> tuple[int, str]:
-    """Run the program to its end; return its status (minus the signal's number) and what it said on standard error."""
+async def _ended(config: CommandConfig, document: bytes, keep: int) -> tuple[int, bytes]:
+    """Run the program to its end; return its status (minus the signal's number) and what it said on standard error.
+
+    Of that the last `keep` bytes, which can hold values.
+    """
     loop = asyncio.get_running_loop()
     starting = loop.create_task(
         asyncio.create_subprocess_exec(
@@ -152,7 +159,7 @@ async def _ended(config: CommandConfig, document: bytes) -> tuple[int, str]:
             env={"PATH": PATH, "LANG": "C.UTF-8", **config.environment},
             cwd="/",
             start_new_session=True,
-            preexec_fn=partial(_end_with_parent, os.getpid()),
+            preexec_fn=partial(_set_apart, os.getpid()),
         )
     )
     try:
@@ -163,7 +170,7 @@ async def _ended(config: CommandConfig, document: bytes) -> tuple[int, str]:
         raise
     except OSError as error:
         raise Refused(f"{config.program[0]} can't be run: {error.strerror}") from error
-    handing, listening = loop.create_task(_hand_over(process, document)), loop.create_task(_listen(process))
+    handing, listening = loop.create_task(_hand_over(process, document)), loop.create_task(_listen(process, keep))
     try:
         await process.wait()
     finally:
@@ -176,7 +183,7 @@ async def _ended(config: CommandConfig, document: bytes) -> tuple[int, str]:
         handing.cancel()
         listening.cancel()
     assert process.returncode is not None  # noqa: S101 — it was waited for
-    said = listening.result() if listening.done() and not listening.cancelled() else ""
+    said = listening.result() if listening.done() and not listening.cancelled() else b""
     return process.returncode, said
 
 
@@ -187,15 +194,23 @@ def _end_late(starting: asyncio.Task[Process]) -> None:
             os.killpg(starting.result().pid, signal.SIGKILL)
 
 
-def _end_with_parent(parent: int) -> None:
-    """Let the kernel end this process with the daemon, be that killed.
+def _set_apart(parent: int) -> None:
+    """Let the kernel end this process with the daemon, be that killed, and keep the daemon's descriptors from it.
 
-    A step that outlives its daemon could reach the other end after the next one has gone on. Runs between fork and
-    exec: nothing here takes a lock.
+    A step that outlives its daemon could reach the other end after the next one has gone on. Not every event loop
+    closes what the daemon itself inherited. Runs between fork and exec: nothing here takes a lock.
     """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(TEMPORARY)
+    try:
+        held = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 — no objects are needed here
+    except OSError:
+        held = list(range(os.sysconf("SC_OPEN_MAX")))
+    for descriptor in held:
+        if descriptor > _STANDARD_ERROR:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(descriptor, False)
 
 
 async def _hand_over(process: Process, document: bytes) -> None:
@@ -209,13 +224,15 @@ async def _hand_over(process: Process, document: bytes) -> None:
         await process.stdin.wait_closed()
 
 
-async def _listen(process: Process) -> str:
+async def _listen(process: Process, keep: int) -> bytes:
     """Return the end of what it said. All of it is read, so that it never waits for room in the pipe."""
     assert process.stderr is not None  # noqa: S101 — it was asked for
-    said = b""
-    while piece := await process.stderr.read(SAID_MOST):
-        said = (said + piece)[-SAID_MOST:]
-    return said.decode("utf-8", "replace")
+    said = bytearray()
+    while piece := await process.stderr.read(65_536):
+        said += piece
+        if len(said) > 2 * keep:
+            del said[:-keep]
+    return bytes(said[-keep:])
 
 
 def _how(status: int) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -17,19 +19,96 @@ _NO_SECRETS: Final = frozenset({"user", "username", "host", "port", "dbname", "d
 """Members of a value in JSON that tell where it is used, not what it is."""
 
 
+_LONE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Surrogates that stand for no byte; the others are how Python keeps a byte that isn't text."""
+
+
 def scrubbed(text: str, values: Iterable[Sensitive]) -> str:
     """Return `text` without any of `values`, be they whole, quoted, encoded, or their secret parts alone."""
-    found = {form for value in values for part in _parts(value) for form in _forms(part)}
-    for form in sorted(found, key=len, reverse=True):
-        text = text.replace(form, STRUCK)
-    return text
+    data = _LONE.sub("?", text).encode("utf-8", "surrogateescape")
+    return Needles(values).struck(data).decode("utf-8", "surrogateescape")
 
 
-def _parts(value: Sensitive) -> set[str]:
-    """Return the value and what is secret within it: the password of a URL, the texts of a JSON object."""
+class Needles:
+    """What is struck out: all forms of some values, as bytes, since neither a value nor an output has to be text."""
+
+    def __init__(self, values: Iterable[Sensitive]) -> None:
+        self._forms = {form for value in values for form in _forms_of(value)}
+
+    @property
+    def longest(self) -> int:
+        """The longest form's bytes."""
+        return max(map(len, self._forms), default=0)
+
+    def struck(self, data: bytes) -> bytes:
+        """Return `data` without any form; what overlaps is struck out as one."""
+        return self._without(data, self._spans(data, 0), 0)
+
+    def struck_end(self, data: bytes, most: int) -> bytes:
+        """Return the last `most` bytes of `data` without any form, nor a part of one where an end cuts it.
+
+        The caller keeps `longest` bytes more than `most`, so that one that is cut at the front is known.
+        """
+        begin = max(len(data) - most, 0)
+        spans = self._spans(data, begin)
+        last = max((_overlap(data, form) for form in self._forms), default=0)
+        if last >= _SHORTEST:
+            spans.append((len(data) - last, len(data)))
+        return self._without(data, spans, begin)
+
+    def _spans(self, data: bytes, begin: int) -> list[tuple[int, int]]:
+        """Return where forms are that reach beyond `begin`."""
+        spans = []
+        for form in self._forms:
+            at = data.find(form, max(begin - len(form) + 1, 0))
+            while at >= 0:
+                spans.append((at, at + len(form)))
+                at = data.find(form, at + 1)
+        return spans
+
+    @staticmethod
+    def _without(data: bytes, spans: list[tuple[int, int]], begin: int) -> bytes:
+        merged = [(begin, begin)]
+        for start, end in sorted(spans):
+            if start < merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            else:
+                merged.append((start, end))
+        merged.append((len(data), len(data)))
+        pieces = [STRUCK.encode()] if merged[0][1] > begin else []
+        for (_, before), (start, end) in pairwise(merged):
+            pieces.append(data[before:start])
+            if end > start:
+                pieces.append(STRUCK.encode())
+        return b"".join(pieces)
+
+
+def _overlap(data: bytes, form: bytes) -> int:
+    """Return how many bytes at the end of `data` are the beginning of `form`."""
+    for length in range(min(len(form) - 1, len(data)), _SHORTEST - 1, -1):
+        if data.endswith(form[:length]):
+            return length
+    return 0
+
+
+def _forms_of(value: Sensitive) -> set[bytes]:
+    """Return a value and what is secret within it, in every form."""
     data = value.reveal()
+    whole = {data, data.decode("utf-8", "replace").encode(), repr(data)[2:-1].encode()}
+    whole |= {line for line in data.splitlines() if len(line.strip()) >= _SHORTEST}
+    texts = {form for part in _parts(data) for form in _forms(part)}
+    return {form for form in whole | {text.encode() for text in texts} if form.strip()}
+
+
+def _parts(data: bytes) -> set[str]:
+    """Return what of a value is secret as text: all of it, the password of a URL, the texts of a JSON object."""
     parts = {base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode(), data.hex()}
-    text = data.decode("utf-8", "ignore")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        # However somebody else decoded it.
+        text = ""
+        parts |= {data.decode("utf-8", "ignore"), data.decode("utf-8", "backslashreplace"), data.decode("latin-1")}
     parts |= {text, *text.splitlines()}
     try:
         password = urlsplit(text).password
@@ -47,9 +126,11 @@ def _parts(value: Sensitive) -> set[str]:
 
 
 def _forms(part: str) -> set[str]:
+    part = _LONE.sub("?", part)
     return {
         part,
         part.strip() or part,
+        " ".join(part.split()),
         quote(part, safe=""),
         json.dumps(part)[1:-1],
         repr(part)[1:-1],

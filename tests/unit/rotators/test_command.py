@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from msgspec.structs import asdict
 
 from secretsd.crypto.sensitive import Sensitive
@@ -139,6 +141,54 @@ async def test_what_it_says_is_cut_short_and_told_without_values(tmp_path: Path)
         await configure({"kind": "command", "program": [str(path)]}).build().set(order())
     assert len(str(failed.value)) < 5000
     assert "the-new-one" not in str(failed.value)
+
+
+LONG = "".join(f"{number:05}-secret." for number in range(1000))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("printf %s LONG >&2; exit 1", id="longer than all that is told"),
+        pytest.param("printf 'SECRET%04090d' 0 >&2; exit 1", id="cut where the told part begins"),
+        pytest.param("printf 'it is SECRETHALF' >&2; kill -9 $$", id="cut where the program ended"),
+    ],
+)
+async def test_no_part_of_a_value_is_told_where_the_output_is_cut(tmp_path: Path, body: str) -> None:
+    short = "Xk7pQ2vLm9Rt4WzB"
+    texts = body.replace("LONG", LONG).replace("SECRETHALF", short[:9]).replace("SECRET", short)
+    path = program(tmp_path, texts)
+    values = {"new": Sensitive(short.encode()), "old": Sensitive(LONG.encode())}
+    with pytest.raises(Retryable) as failed:
+        await configure({"kind": "command", "program": [str(path)]}).build().set(order(**values))
+    said = str(failed.value)
+    parts = [value[at : at + 4] for value in (short, LONG[-5000:]) for at in range(len(value) - 3)]
+    assert not [part for part in parts if part in said and part != "0000"]
+
+
+async def test_a_value_that_is_no_text_is_not_told_either(tmp_path: Path) -> None:
+    binary = bytes([0xFF, *b"half-readable", 0xFE, *b"and-the-rest"])
+    (tmp_path / "binary").write_bytes(binary)
+    path = program(tmp_path, f"cat {tmp_path}/binary >&2; exit 1")
+    with pytest.raises(Retryable) as failed:
+        await configure({"kind": "command", "program": [str(path)]}).build().set(order(new=Sensitive(binary)))
+    assert str(failed.value) == "program ended with status 1: [struck out]"
+
+
+@pytest.mark.parametrize("factory", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_it_has_no_descriptor_of_the_daemons(tmp_path: Path, factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    held, other = os.pipe()
+    try:
+        os.set_inheritable(held, True)
+        path = program(tmp_path, f"exec {sys.executable} -I {tmp_path}/listing.py > {tmp_path}/found")
+        (tmp_path / "listing.py").write_text("import os; print(*os.listdir('/proc/self/fd'))")
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(configure({"kind": "command", "program": [str(path)]}).build().set(order()))
+    finally:
+        os.close(held)
+        os.close(other)
+    # Besides the standard ones the one that lists them.
+    assert set((tmp_path / "found").read_text().split()) - {"0", "1", "2"} == {"3"}
 
 
 async def test_one_that_reads_nothing_is_no_error(tmp_path: Path) -> None:
