@@ -89,7 +89,7 @@ class Root(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; for a slip, say what may have been meant."""
-        if args and args[0] not in COMMANDS and args[0][:1].isalnum():
+        if args and args[0] not in COMMANDS and args[0][:1].isalnum() and not ctx.resilient_parsing:
             meant = " or ".join(get_close_matches(args[0], COMMANDS, cutoff=0.6))
             ctx.fail(f"there is no command {args[0]!r}" + (f"; did you mean {meant}?" if meant else ""))
         return super().resolve_command(ctx, args)

@@ -13,12 +13,12 @@ from secretsd.cli.output import Cell, distance, emit_json, print_table, when
 from secretsd.cli.session import Session, decoded, secret_path
 from secretsd.model import Consumer, Consumers, ConsumerState
 
-_WORDS: Final[dict[ConsumerState, tuple[str, str]]] = {
-    "in-use": ("uses the current one", "green"),
-    "current": ("has the current one", "green"),
-    "previous": ("still the previous", "yellow"),
-    "outdated": ("a version that is gone", "bold red"),
-    "never": ("never read it", "dim"),
+_STYLES: Final[dict[ConsumerState, str]] = {
+    "in-use": "green",
+    "current": "green",
+    "previous": "yellow",
+    "outdated": "bold red",
+    "never": "dim",
 }
 
 
@@ -29,7 +29,9 @@ _WORDS: Final[dict[ConsumerState, tuple[str, str]]] = {
 def consumers(settings: Settings, name: str) -> None:
     """Show who has the current version of a secret, who still an earlier one, and who never read it.
 
-    Needs the right to rotate the secret, or audit.
+    STATE is in-use (the current version, acknowledged), current (that, read), previous (an earlier one that is still
+    readable), outdated (one whose grace is over) or never (not read, as far as is known); "lags" is added when more
+    than half of the grace is over. Needs the right to rotate the secret, or audit.
     """
     with Session.open(settings) as session, session.suggesting(name):
         found = decoded(session.get(f"{secret_path(name)}/consumers"), Consumers)
@@ -55,19 +57,17 @@ def _headline(found: Consumers) -> str:
 
 
 def _row(one: Consumer) -> list[Cell]:
-    words, style = _WORDS[one.state]
+    state, style = (f"{one.state}, lags", "bold red") if one.lags else (one.state, _STYLES[one.state])
     seen = "never" if one.seen_at is None else distance(one.seen_at)
     if not one.live and one.seen_at is not None:
         seen += " (taken to be gone)"
     elif not one.counts:
         seen += " (no consumer)"
-    if one.lags:
-        words, style = f"{words}, lags", "bold red"
     acknowledged = one.acknowledged_at
     return [
         one.client if one.instance is None else f"{one.client}/{one.instance}",
         "" if one.version is None else str(one.version),
-        Text(words, style=style),
+        Text(state, style=style),
         "" if one.read_at is None else distance(one.read_at),
         "" if acknowledged is None else f"v{one.acknowledged_version} {distance(acknowledged)}",
         seen,

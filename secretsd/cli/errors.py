@@ -1,4 +1,4 @@
-"""How a command fails: one line that says what is wrong, and a hint what to do.
+"""How a command fails: a line that says what is wrong (of a file, one for each mistake), and a hint what to do.
 
 click.ClickException
 ├── click.UsageError        2: the command line isn't right
@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import click
 
-from secretsd.cli.terminal import printable, styled
+from secretsd.cli.terminal import printable, printable_lines, styled
 
 
 class Failed(click.ClickException):
@@ -27,7 +27,7 @@ class Failed(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write `error: …` and the hint to standard error."""
-        click.echo(f"{styled('error:', 'red', err=True)} {printable(self.message)}", file=file, err=True)
+        click.echo(f"{styled('error:', 'red', err=True)} {printable_lines(self.message)}", file=file, err=True)
         if self.hint:
             click.echo(f"{styled('hint:', 'cyan', err=True)} {printable(self.hint)}", file=file, err=True)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from secretsd.cli import carried
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import NAME, Settings, connection_options
+from secretsd.cli.options import NAME, Settings, complete_names, connection_options
 from secretsd.cli.output import Cell, distance, emit_json, print_fields, print_table, status_text, when
 from secretsd.cli.schedule import reason
 from secretsd.cli.session import Session, decoded, near
@@ -23,7 +23,7 @@ _Order = Literal["name", "expiry"]
 
 
 @click.command
-@click.argument("pattern", required=False)
+@click.argument("pattern", required=False, shell_complete=complete_names)
 @click.option("--status", type=click.Choice(get_args(Status)), help="Only those of this status.")
 @click.option("--sort", type=click.Choice(get_args(_Order)), default="name", show_default=True, help="In which order.")
 @connection_options
@@ -125,13 +125,21 @@ def info(settings: Settings, name: str) -> None:
 
 
 def next_rotation(session: Session, name: str) -> str | None:
-    """Return when a secret rotates next by itself and why then, None where it doesn't or the daemon can't say."""
+    """Return when a secret rotates next by itself and why then, None where it doesn't or the daemon can't say.
+
+    Where its next version is published before that, this is said first.
+    """
     try:
         plan = decoded(session.get(f"/schedule?days=366&secret={name}"), Schedule)
     except Failed:
         return None
-    one = next((one for one in plan.occurrences if one.what == "rotate"), None)
-    return None if one is None else f"rotate v{one.version}, {when(one.at)}: {reason(one)}"
+    said = []
+    for one in plan.occurrences:
+        if one.what == "publish":
+            said.append(f"publish v{one.version}, {when(one.at)}")
+        elif one.what == "rotate":
+            return ", then ".join([*said, f"rotate v{one.version}, {when(one.at)}: {reason(one)}"])
+    return None
 
 
 def _upcoming(secret: Metadata) -> list[tuple[str, Cell]]:

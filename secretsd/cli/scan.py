@@ -15,7 +15,7 @@ from secretsd.cli.leaks.replacements import refuse_existing, write_replacements
 from secretsd.cli.leaks.repository import Repository, have_git
 from secretsd.cli.leaks.tree import Tree, chunks
 from secretsd.cli.leaks.vault_values import Wanted, read_values
-from secretsd.cli.options import Settings, connection_options
+from secretsd.cli.options import Settings, complete_names, connection_options
 from secretsd.cli.output import counter, emit_json, print_table
 from secretsd.cli.session import Session
 from secretsd.cli.terminal import note
@@ -23,8 +23,20 @@ from secretsd.cli.terminal import note
 
 @click.command
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--only", multiple=True, metavar="GLOB", help="Look for the secrets that match; may be repeated.")
-@click.option("--skip", multiple=True, metavar="GLOB", help="Don't look for these; may be repeated.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    shell_complete=complete_names,
+    help="Look for the secrets that match; may be repeated.",
+)
+@click.option(
+    "--skip",
+    multiple=True,
+    metavar="GLOB",
+    shell_complete=complete_names,
+    help="Don't look for these; may be repeated.",
+)
 @click.option(
     "--exclude", multiple=True, metavar="GLOB", help="Leave out files and folders by name or path; may be repeated."
 )

@@ -10,7 +10,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from secretsd.cli.options import Settings, connection_options
+from secretsd.cli.options import Settings, complete_names, connection_options
 from secretsd.cli.output import Cell, distance, emit_json, print_table
 from secretsd.cli.session import Session, decoded
 from secretsd.cli.terminal import printable
@@ -22,7 +22,12 @@ _SLACK: Final = timedelta(seconds=1)
 
 @click.command
 @click.option("--days", type=click.IntRange(1, 366), default=90, show_default=True, help="How far to look ahead.")
-@click.option("--secret", metavar="GLOB", help="Only the secret of this name, or those that a glob (* and ?) matches.")
+@click.option(
+    "--secret",
+    metavar="GLOB",
+    shell_complete=complete_names,
+    help="Only the secret of this name, or those that a glob (* and ?) matches.",
+)
 @connection_options
 @click.pass_obj
 def schedule(settings: Settings, days: int, secret: str | None) -> None:

@@ -15,6 +15,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return `text` printable as above, in the lines that it has; those after the first are indented by two at least.
+
+    So none of them passes for a message of its own, whoever wrote it.
+    """
+    first, *others = (printable(line) for line in text.split("\n"))
+    return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in others)])
+
+
 def colours(*, err: bool = False) -> bool:
     """Tell whether standard output (or error) takes colours: a terminal, and NO_COLOR isn't set."""
     stream = sys.stderr if err else sys.stdout

@@ -63,7 +63,7 @@ class Follower:
         self._raw = b""
         """That line, where its hash was not needed yet."""
         self._saved = 0
-        self._caught_up = asyncio.Event()
+        self._caught_up = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure = ""
@@ -72,15 +72,11 @@ class Follower:
     @property
     def caught_up(self) -> bool:
         """Whether every durable line is in the sightings."""
-        return self._caught_up.is_set()
+        return self._caught_up
 
     def start(self) -> None:
         """Begin, in the background: however long the log is, nobody waits for it."""
         self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def wait_caught_up(self) -> None:
-        """Return when every line that is durable now is in the sightings."""
-        await self._caught_up.wait()
 
     async def stop(self) -> None:
         """End, and save what is known."""
@@ -138,7 +134,7 @@ class Follower:
                 self._fold(found)
             if self.sequence == before:
                 self._give_up_lines()
-        self._caught_up.set()
+        self._caught_up = True
         if self.sequence - self._saved >= SAVE_LINES:
             self._wake.set()
         self.on_news(self.sightings.secrets.keys())

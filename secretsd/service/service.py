@@ -11,8 +11,8 @@ from secretsd.metrics import Metrics
 from secretsd.service.batches import Batches
 from secretsd.service.consumers import ConsumerCalls
 from secretsd.service.core import Core
+from secretsd.service.keyrotations import KeyRotations
 from secretsd.service.planning import Planning
-from secretsd.service.rotations import KeyRotations
 
 
 class Service(ConsumerCalls, Planning, Batches, KeyRotations):

@@ -122,7 +122,7 @@ def test_secretsctl_shows_the_consumers_in_a_table_and_as_json(daemon: Daemon) -
     assert "version 1 readable until" in headline
     assert columns.split() == ["CLIENT", "VERSION", "STATE", "READ", "ACKNOWLEDGED", "LAST", "SEEN"]
     assert [row.split()[0] for row in rows] == ["admin", "backend", "idler", "worker"]
-    assert "1        still the previous" in rows[1]
+    assert rows[1].split()[1:3] == ["1", "previous"]
     found = json.loads(ctl("consumers", NAME, "--json"))
     assert [one["state"] for one in found["consumers"]] == ["never", "previous", "never", "never"]
 

@@ -64,6 +64,7 @@ class Outcome:
     status: int | None
     """As a shell gives it; None: it took too long."""
     printed: str
+    """The end of it, in whole words."""
 
     @property
     def ok(self) -> bool:
@@ -106,9 +107,19 @@ async def execute(order: Order, file: Path | None, timeout_secs: float | None) -
             await process.wait()
         elif status < 0:
             status = 128 - status
-        return Outcome(status, os.pread(printed, _MOST_BYTES, 0).decode(errors="replace"))
+        return Outcome(status, _end(printed))
     finally:
         os.close(printed)
+
+
+def _end(printed: int) -> str:
+    """Return the last of what is in the file `printed`, without the word that the cut goes through.
+
+    What is left of that could be too little of a value to be recognised as a piece of one.
+    """
+    start = max(0, os.fstat(printed).st_size - _MOST_BYTES)
+    text = os.pread(printed, _MOST_BYTES, start).decode(errors="replace")
+    return re.sub(r"\A\S+", "", text) if start else text
 
 
 def presentable(printed: str, sources: Iterable[str], rendered: Iterable[bytes]) -> list[str]:

@@ -64,6 +64,8 @@ class FakeDaemon:
         """What /audit answers."""
         self.schedule: dict[str, Any] = {}
         """What /schedule answers."""
+        self.consumers: list[dict[str, Any]] = []
+        """What /secret/NAME/consumers answers, for each secret."""
         self.corrupt = False
         """Whether a value is not kept as it is sent."""
         self.on_request: Callable[[Seen], None] = lambda seen: None
@@ -180,6 +182,10 @@ class FakeDaemon:
         if name not in self.secrets:
             return _problem(404, "not-found")
         held = self.secrets[name]
+        if rest[1:] == ["consumers"]:
+            about = {"name": name, "version": held.version, "kid": self.kid(name), "previous": None}
+            more = {"current_since": NEVER, "grace": "period", "complete": True, "consumers": self.consumers}
+            return web.json_response(about | more)
         asked = request.query.get("version", "")
         kid = request.query.get("kid")
         version = held.version

@@ -10,7 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from secretsd.cli.app import root
 from tests.support.waiting import PATIENCE_SECS
 from tests.unit.cli.conftest import COMMAND
 from tests.unit.cli.fake_daemon import FakeDaemon
@@ -102,3 +104,31 @@ def test_a_daemon_that_does_not_answer_completes_nothing_and_says_nothing(enviro
     given = {**environment, "JARVIS_SECRETS_URL": "http://127.0.0.1:1", **silent}
     done = subprocess.run([COMMAND], env=given, capture_output=True, check=False, text=True, timeout=PATIENCE_SECS)
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "get post",
+        "ls post",
+        "schedule --secret post",
+        "scan . --only post",
+        "scan . --skip post",
+        "tail post",
+        "why backend read post",
+        "run --secret post",
+        "rotate post",
+    ],
+)
+def test_names_are_completed_wherever_a_secret_is_asked_for(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    for name in ("JARVIS_SECRETS_URL", "JARVIS_CLIENT_ID"):
+        monkeypatch.setenv(name, environment[name])
+    *before, begun = typed.split()
+    found = ShellComplete(root, {}, "secretsctl", "_SECRETSCTL_COMPLETE").get_completions(before, begun)
+    assert [one.value for one in found] == ["postgres_password"]
+
+
+def test_after_a_command_that_there_is_not_nothing_is_completed_and_nothing_said() -> None:
+    assert ShellComplete(root, {}, "secretsctl", "_SECRETSCTL_COMPLETE").get_completions(["histroy"], "post") == []

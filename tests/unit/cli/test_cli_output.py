@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from secretsd.cli.output import distance, duration_text, when
-from secretsd.cli.terminal import printable
+from secretsd.cli.terminal import printable, printable_lines
 
 NOW = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
 
@@ -40,3 +40,9 @@ def test_a_length_is_said_in_its_largest_unit(seconds: float, text: str) -> None
 )
 def test_what_a_terminal_would_act_on_is_made_visible(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_lines_stay_lines_and_none_passes_for_a_message_of_its_own() -> None:
+    assert printable_lines("a:\n  line 2: \x1b[31mb\r\nhint: c\u2028") == (
+        "a:\n  line 2: \\x1b[31mb\\r\n  hint: c\\u2028"
+    )

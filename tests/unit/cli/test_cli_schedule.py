@@ -104,3 +104,17 @@ def test_info_does_without_a_daemon_that_plans(ctl: Ctl, daemon: FakeDaemon) -> 
     result = ctl("info", "db_a")
     assert result.exit_code == 0
     assert "next" not in result.stdout
+
+
+def test_info_says_first_when_the_next_version_is_published(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.plant("key", "x", rotation="auto")
+    daemon.schedule["occurrences"] = [
+        occurrence("2026-11-29T00:00:00.000Z", "key", "publish"),
+        occurrence("2026-11-29T01:00:00.000Z", "key"),
+        occurrence("2026-11-30T00:00:00.000Z", "key", "publish", version=3),
+    ]
+    line = next(line for line in ctl("info", "key").stdout.splitlines() if line.startswith("next"))
+    publish, rotate = line.split(", then ")
+    assert publish.split()[1:5] == ["publish", "v2,", "2026-11-29", "00:00"]
+    assert rotate.startswith("rotate v2, 2026-11-29 01:00")
+    assert rotate.endswith(": period")

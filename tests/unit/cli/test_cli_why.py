@@ -46,3 +46,12 @@ def test_a_broken_policy_is_refused_with_its_line(ctl: Ctl, policy: Path) -> Non
     assert result.exit_code == 1
     assert "line 2" in result.stderr
     assert "did you mean" in result.stderr
+
+
+def test_each_mistake_of_a_broken_policy_has_a_line_of_its_own(ctl: Ctl, policy: Path) -> None:
+    policy.write_text("clients:\n  a: {alow: [x]}\n  b: {cann: [read]}\n")
+    for arguments in (("why", "a", "read", "x", "--policy", str(policy)), ("policy", "test", str(policy))):
+        first, second, third = ctl(*arguments).stderr.splitlines()
+        assert first == f"error: {policy} can't be used; correct it:"
+        assert second.startswith("  line 2: ")
+        assert third.startswith("  line 3: ")

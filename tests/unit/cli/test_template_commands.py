@@ -62,3 +62,16 @@ async def test_a_program_that_went_away_has_the_status_that_shells_give() -> Non
 def test_words_with_a_piece_of_a_value_are_hidden(printed: str, shown: str) -> None:
     sources = ["add_header X {{ secret('a') }} {{ secret('a') | b64 }} {{ secret('b') }};"]
     assert presentable(printed, sources, [b"add_header X hunter2 aHVudGVyMg== ab;"]) == [shown]
+
+
+async def test_of_much_that_it_prints_the_end_is_kept() -> None:
+    outcome = await execute(Order("seq 50000; echo the reason; exit 1", shell=True), None, 10)
+    assert presentable(outcome.printed, [], [])[-2:] == ["50000", "the reason"]
+    assert outcome.printed.split()[0] != "1"
+
+
+async def test_a_value_that_the_cut_goes_through_leaves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "printed"
+    file.write_text("hunter2 " + "y " * 32_766)  # "er2" would be left of the last 64 KiB
+    outcome = await execute(Order("cat {}"), file, 10)
+    assert set(outcome.printed.split()) == {"y"}

@@ -36,7 +36,7 @@ def follower(bench: Bench) -> Follower:
 async def caught_up(bench: Bench) -> Follower:
     made = follower(bench)
     made.start()
-    await asyncio.wait_for(made.wait_caught_up(), 10)
+    await asyncio.to_thread(eventually, lambda: made.caught_up, "the log was read")
     return made
 
 
@@ -97,7 +97,7 @@ async def test_lines_that_come_while_it_catches_up_are_neither_lost_nor_taken_tw
     one.start()
     for number in range(40, 80):
         await lines(bench, read("backend", f"s{number}", 1))
-    await asyncio.wait_for(one.wait_caught_up(), 10)
+    await asyncio.to_thread(eventually, lambda: one.caught_up, "the log was read")
     assert one.sequence == bench.log.sequence
     assert set(one.sightings.secrets) == {f"s{number}" for number in range(80)}
     await one.stop()

@@ -11,6 +11,7 @@ from secretsd.auth import Caller
 from secretsd.errors import Problem
 from secretsd.model import AcknowledgedVersion, AcknowledgeRequest, Consumers, CreateSecret, RotateRequest
 from secretsd.service import Selector
+from tests.support.waiting import eventually
 from tests.unit.support.core import Bench
 
 POLICY = """
@@ -27,7 +28,7 @@ clients:
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     bench = Bench(tmp_path, policy=POLICY)
     bench.core.follower.start()
-    await asyncio.wait_for(bench.core.follower.wait_caught_up(), 10)
+    await asyncio.to_thread(eventually, lambda: bench.core.follower.caught_up, "the log was read")
     await bench.service.create(bench.caller(), CreateSecret(name="db_password", value="v"), idempotency_key=None)
     yield bench
     await bench.core.follower.stop()

@@ -23,6 +23,7 @@ from secretsd.service.changes import Changes
 from secretsd.service.convergence import LAGGING_MS, SWEEP_MS, Lagging
 from secretsd.service.scheduler import Scheduler
 from secretsd.vault.document import OwedLine
+from tests.support.waiting import eventually
 from tests.unit.support.clock import DAY_MS, HOUR_MS
 from tests.unit.support.core import Bench
 
@@ -51,7 +52,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 async def follow(bench: Bench) -> None:
     bench.core.follower.start()
-    await asyncio.wait_for(bench.core.follower.wait_caught_up(), 10)
+    await asyncio.to_thread(eventually, lambda: bench.core.follower.caught_up, "the log was read")
 
 
 def caller(client: str, instance: str | None = None) -> Caller:
