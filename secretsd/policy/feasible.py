@@ -1,4 +1,4 @@
-"""Whether the rotations that a policy asks for can keep the distances and windows that it asks for."""
+"""Whether the rotations that a policy asks for can be: with the distances and windows, and whom they rotate with."""
 
 from __future__ import annotations
 
@@ -96,6 +96,22 @@ def _no_room(one: SecretRule, rule: SecretRule, other: SecretRule) -> Iterator[s
                 f"gap of {_words(gap)}, so one of them rotates in it, and {one.pattern} is to rotate every "
                 f"{_words(period)}; widen the window, shorten the gap, or rotate more rarely"
             )
+
+
+def check_own_secrets(rules: Sequence[Ruled], findings: d.Findings) -> None:
+    """Note each rotator that reads a secret it rotates itself, where its kind can't mean that."""
+    matchers = [(NameSet([rule.pattern]), rule) for rule, _ in rules]
+    for rule, key in rules:
+        if rule.rotator is None:
+            continue
+        for secret in dict.fromkeys(rule.rotator.config.reads()):
+            # The first match wins: an earlier rule may take this name out of a glob.
+            if next((one for names, one in matchers if secret in names), None) is not rule:
+                continue
+            try:
+                rule.rotator.config.check_own(secret)
+            except ValueError as error:
+                findings.note(key, f"secrets.{rule.pattern}.rotator", str(error))
 
 
 def _said(rule: SecretRule, other: SecretRule) -> str:

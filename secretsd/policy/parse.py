@@ -14,7 +14,7 @@ from secretsd.errors import PolicyError
 from secretsd.policy import document as d
 from secretsd.policy.client import parse_client
 from secretsd.policy.exposure import check_exposure, idle_certificates
-from secretsd.policy.feasible import Ruled, check_distances, window_warnings
+from secretsd.policy.feasible import Ruled, check_distances, check_own_secrets, window_warnings
 from secretsd.policy.rules import (
     BUILT_IN,
     CertificateMark,
@@ -72,6 +72,7 @@ def parse(content: bytes, *, source: str = "policy.yaml") -> Policy:
     # After the windows, wherever in the file those are.
     ruled = [] if secrets is None else _rules(secrets, windows, findings)
     check_distances(ruled, findings)
+    check_own_secrets(ruled, findings)
     findings.raise_if_any()
     rules = [rule for rule, _ in ruled]
     if not clients:

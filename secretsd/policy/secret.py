@@ -12,7 +12,7 @@ from secretsd.config.reader import shown
 from secretsd.model import DAY_MS, Grace, Rotation, SecretType, parse_duration
 from secretsd.policy import document as d
 from secretsd.policy.feasible import ahead_complaints
-from secretsd.policy.names import NameSet, is_pattern
+from secretsd.policy.names import NameSet, is_glob, is_pattern
 from secretsd.policy.rules import BUILT_IN, SecretRule
 from secretsd.policy.timing import TIMING_KEYS, parse_timing
 from secretsd.policy.windows import Window
@@ -88,8 +88,8 @@ def parse_secret_rule(
 def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) -> list[str]:
     """Return what the file's rules change that their author may not have meant.
 
-    `rules` are all of them. A rule that comes before a built-in one of the same pattern takes its place, save
-    the type; and an external secret never rotates by itself, whatever a rule says.
+    `rules` are all of them. A rule that comes before a built-in one takes its place, save the type; and an external
+    secret never rotates by itself, whatever a rule says.
     """
     warnings = []
     for rule in own:
@@ -110,25 +110,36 @@ def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) ->
             warnings.append(
                 f"{where}: {' and '.join(idle)} holds for rotations by schedule; these secrets rotate by hand only"
             )
-        hidden = next((one for one in BUILT_IN if one.pattern == rule.pattern), None)
-        if hidden is None or kind != hidden.type:
-            continue
-        lost = [
-            said
-            for said, gone in (
-                ("rotation: auto", hidden.rotation == "auto" and rule.rotation is None),
-                (
-                    "rotation_period: never",
-                    hidden.rotation_ms is None and rule.rotation_ms is UNSET and rule.cron is None,
-                ),
-                ("grace_period: never", hidden.grace_ms is None and rule.grace_ms is UNSET and not rule.converges),
-                ("jwks: true", hidden.jwks and not rule.jwks),
+        hidden = _hidden(rule)
+        lost = [] if hidden is None else _lost(rule, kind, hidden)
+        if hidden is not None and lost:
+            warnings.append(
+                f"{where} replaces the built-in rule {hidden.pattern} and doesn't repeat its {', '.join(lost)}"
             )
-            if gone
-        ]
-        if lost:
-            warnings.append(f"{where} replaces the built-in rule and doesn't repeat its {', '.join(lost)}")
     return warnings
+
+
+def _hidden(rule: SecretRule) -> SecretRule | None:
+    """Return the built-in rule that `rule` comes before: of the same pattern, or the one for its only name."""
+    same = next((one for one in BUILT_IN if one.pattern == rule.pattern), None)
+    if same is not None or is_glob(rule.pattern):
+        return same
+    return next((one for one in BUILT_IN if rule.pattern in NameSet([one.pattern])), None)
+
+
+def _lost(rule: SecretRule, kind: SecretType | None, hidden: SecretRule) -> list[str]:
+    """Return what `hidden` says of the periods, and of keys where those stay keys, that `rule` doesn't say."""
+    same = kind == hidden.type
+    return [
+        said
+        for said, gone in (
+            ("rotation: auto", same and hidden.rotation == "auto" and rule.rotation is None),
+            ("rotation_period: never", hidden.rotation_ms is None and rule.rotation_ms is UNSET and rule.cron is None),
+            ("grace_period: never", hidden.grace_ms is None and rule.grace_ms is UNSET and not rule.converges),
+            ("jwks: true", same and hidden.jwks and not rule.jwks),
+        )
+        if gone
+    ]
 
 
 def _one_of(node: Node | None, where: str, allowed: tuple[TextT, ...], findings: d.Findings) -> TextT | None:

@@ -29,6 +29,10 @@ class RotatorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Return the other secrets that the steps may ask for; an `Order` gives out no others."""
         return ()
 
+    def check_own(self, secret: str) -> None:
+        """Return when `secret`, one of `reads`, may be the rotated one itself. Raises ValueError, saying what may."""
+        del secret
+
 
 ConfigT = TypeVar("ConfigT", bound=RotatorConfig)
 

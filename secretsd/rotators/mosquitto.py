@@ -57,6 +57,14 @@ class MosquittoConfig(RotatorConfig, frozen=True, kw_only=True):
         """Return the administrator's secret."""
         return (self.admin_password,)
 
+    def check_own(self, secret: str) -> None:
+        """Refuse an administrator whose password would be another account's, or a login. Raises ValueError."""
+        if self.client != self.admin:
+            raise ValueError(
+                f"admin_password: {secret} is rotated by this rule, so it isn't {self.admin}'s password; allowed: "
+                f"another secret, or client: {self.admin} for the administrator's own password"
+            )
+
     def login(self, value: Sensitive) -> Login:
         """Return the account and the password that a value stands for. Raises Refused."""
         login = login_of(value, self.clients) if self.clients else Login(self.client or "", _text(value))

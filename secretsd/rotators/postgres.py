@@ -7,7 +7,8 @@ log nor its statistics of statements can hold it. Logging in proves the password
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Annotated, Any, Final, Literal
 
 import psycopg
@@ -67,6 +68,14 @@ class PostgresConfig(RotatorConfig, frozen=True):
     def reads(self) -> tuple[str, ...]:
         """Return the administrator's secret."""
         return () if self.admin is None else (self.admin.secret,)
+
+    def check_own(self, secret: str) -> None:
+        """Refuse an administrator whose password would be another role's. Raises ValueError."""
+        if self.admin is not None and self.role != self.admin.user:
+            raise ValueError(
+                f"admin.secret: {secret} is rotated by this rule, so it isn't {self.admin.user}'s password; allowed: "
+                f"another secret, or role: {self.admin.user} for the administrator's own password"
+            )
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -168,7 +177,7 @@ class Postgres(Rotator[PostgresConfig]):
         if pq.version() >= LIBPQ_16:
             # A server that asks for the password itself, or for an MD5 of it, is given neither.
             options["require_auth"] = "scram-sha-256"
-        with _told(login.role):
+        with _told(login.role, (login.role, config.host, config.database)):
             connection = await psycopg.AsyncConnection.connect(**options, autocommit=True)
         try:
             with _told():
@@ -188,15 +197,27 @@ async def _alter(connection: Connection, login: Login) -> None:
 
 
 @contextlib.contextmanager
-def _told(login: str | None = None) -> Iterator[None]:
-    """Turn psycopg's errors into ours. What concerns rights and names is for good, the rest may pass."""
+def _told(login: str | None = None, names: Collection[str] = ()) -> Iterator[None]:
+    """Turn psycopg's errors into ours. What concerns rights and names is for good, the rest may pass.
+
+    `login` is who tries to log in, `names` what the settings call things in that.
+    """
     try:
         yield
     except psycopg.Error as error:
         said = " ".join(str(error).split())
         diagnosis = error.diag.message_primary or said
         final = isinstance(error, (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject))
-        # No SQLSTATE comes with a failed connection; this one is libpq's own, and in the daemon's language.
-        final = final or (login is not None and "certificate" in said)
+        final = final or (login is not None and _of_certificates(str(error), names))
         reason = diagnosis if login is None else f"{login} can't log in: {said}"
         raise (Refused if final else Retryable)(reason) from None
+
+
+def _of_certificates(said: str, names: Collection[str]) -> bool:
+    """Tell whether a failed connection is about a certificate: no SQLSTATE comes with one, only libpq's own text.
+
+    What libpq quotes in it is a name or a path, and says nothing about that. `names` may hold quotes themselves.
+    """
+    for name in sorted(names, key=len, reverse=True):
+        said = said.replace(f'"{name}"', "")
+    return "certificate" in re.sub(r'"[^"]*"', "", said)

@@ -330,3 +330,24 @@ def test_the_documentations_example_and_built_in_rules_are_true() -> None:
     for other in more:
         said = parse(f"clients: {{a: {{}}}}\n{other}".encode()).warnings
         assert not [one for one in said if one.startswith("secrets.")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "lost"),
+    [
+        ("app_url: {type: password}", "built-in rule *_url and doesn't repeat its rotation_period: never"),
+        ("app_url: {rotation: manual}", "built-in rule *_url and doesn't repeat its rotation_period: never"),
+        ('"*_url": {type: external}', "built-in rule *_url and doesn't repeat its rotation_period: never"),
+        ("disk_encryption_key: {rotation_period: 90d}", "*_encryption_key and doesn't repeat its grace_period: never"),
+        ("jwt_signing_key: {rotation_period: 90d}", "doesn't repeat its rotation: auto, jwks: true"),
+        ("app_url: {type: password, rotation_period: never}", None),
+        ("db_password: {rotation_period: 90d}", None),
+        ('"app_*": {type: password}', None),
+    ],
+)
+def test_what_a_built_in_rule_said_and_the_one_in_its_place_does_not_is_warned_about(
+    rule: str, lost: str | None
+) -> None:
+    said = [one for one in parse(f"clients: {{a: {{}}}}\nsecrets:\n  {rule}\n".encode()).warnings if "built-in" in one]
+    assert len(said) == (lost is not None)
+    assert lost is None or lost in said[0]

@@ -134,6 +134,21 @@ async def test_a_server_with_another_authoritys_certificate_is_given_nothing(
         await Harness(end).set()
 
 
+@pytest.mark.parametrize("name", ["certificate", 'my"certificate"'])
+async def test_a_name_is_no_certificate_that_is_at_fault(
+    postgres: Postgres, where: dict[str, object], name: str
+) -> None:
+    end = Server(
+        members={**where, "role": "app", "admin": {"user": name, "secret": "pg_admin_password"}},
+        old=Sensitive(b"old"),
+        secrets={"pg_admin_password": Sensitive(b"x")},
+        server=postgres,
+        silent_port=0,
+    )
+    with pytest.raises(Retryable, match="password authentication failed"):
+        await Harness(end).set()
+
+
 async def test_a_wrong_administrators_password_may_be_one_that_is_just_rotating(
     postgres: Postgres, new_role: Callable[[str], str], where: dict[str, object]
 ) -> None:

@@ -123,6 +123,38 @@ def test_a_signing_key_has_no_other_end() -> None:
         parse(b"secrets:\n  a: {type: jwt_signing_key, rotator: {kind: example, host: db}}\n")
 
 
+POSTGRES = "kind: postgres, host: db.lan"
+MOSQUITTO = 'kind: mosquitto, url: "mqtts://broker.lan", admin: root, admin_password: db_password'
+
+
+@pytest.mark.parametrize(
+    ("rotator", "allowed"),
+    [
+        (f"{MOSQUITTO}, clients: [x, y]", "client: root for the administrator's own password"),
+        (f"{MOSQUITTO}, client: x", "client: root for the administrator's own password"),
+        (f"{POSTGRES}, roles: [a, b], admin: {{user: z, secret: db_password}}", "another secret, or role: z"),
+        (f"{POSTGRES}, role: a, admin: {{user: z, secret: db_password}}", "another secret, or role: z"),
+    ],
+)
+def test_an_administrators_secret_that_is_anothers_password_is_refused(rotator: str, allowed: str) -> None:
+    said = complaint(f"{{{rotator}}}")
+    assert "line 2: secrets.db_password.rotator: admin" in said
+    assert "db_password is rotated by this rule" in said
+    assert allowed in said
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        f"db_password: {{rotator: {{{MOSQUITTO}, client: root}}}}",
+        f"db_password: {{rotator: {{{POSTGRES}, role: z, admin: {{user: z, secret: db_password}}}}}}",
+        f'db_password: {{type: password}}\n  "*_password": {{rotator: {{{MOSQUITTO}, client: x}}}}',
+    ],
+)
+def test_an_administrators_own_password_and_one_under_another_rule_are_taken(rules: str) -> None:
+    parse(f"secrets:\n  {rules}\n".encode())
+
+
 def test_ours_and_others_are_listed_together() -> None:
     assert {"example", "tidy"} <= {*kinds()}
 
