@@ -14,12 +14,12 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
 from secretsd.model import BatchEntry, CreateSecrets, Encoding, SecretList
 from secretsd.policy import SecretSettings, decide
-from secretsd.rotation.announce import Cause, metadata
+from secretsd.rotation.announce import Cause
 from secretsd.service.answers import Answered
 from secretsd.service.changes import Changes
 from secretsd.service.commits import Draft
 from secretsd.service.values import grace_asked, supplied, wishes
-from secretsd.service.writes import SETTLE_SECONDS, Writes, first_value
+from secretsd.service.writes import Writes, first_value
 from secretsd.vault.document import Document
 
 _FOR_NEW_ONES: Final = ("type", "rotation", "rotation_period", "rotation_days")
@@ -64,14 +64,9 @@ class Batches(Writes):
                     drafts.append(self._draft(document, generation, entry, new, cause, now_ms))
             return _joined(drafts)
 
-        await self._commit(caller, "create_all", "", body, idempotency_key, build)
-        await self.until_settled([entry.name for entry in entries], SETTLE_SECONDS)
-        document = core.document
-        now_ms = core.clock.now_ms()
-        made = [entry.name for entry in entries if entry.name in document.secrets]
-        return Answered(
-            SecretList(secrets=[metadata(name, document.secrets[name], now_ms) for name in made]), document.position
-        )
+        committed = await self._commit(caller, "create_all", "", body, idempotency_key, build)
+        settled = await self._settled([entry.name for entry in entries], committed)
+        return Answered(SecretList(secrets=settled.value), settled.position)
 
     def _decided(self, entry: BatchEntry) -> _New | None:
         """Return what a new secret becomes; None for a new version, which its secret's record decides."""

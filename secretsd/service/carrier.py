@@ -35,6 +35,10 @@ _LOOK_SECS: Final = 60.0
 """How long a wait for the next try may be without looking at the clock: it may have been set back."""
 
 
+_PART_MOST: Final = 78
+"""Characters of each of two reasons in one, so that both fit into MAX_REASON."""
+
+
 @dataclass(frozen=True, slots=True)
 class _At:
     """What a draft is made from: the record as it is in its turn, and the commit's generation and time."""
@@ -72,6 +76,7 @@ class Carrier:
         What isn't through then goes on at the next start.
         """
         self._ending = True
+        self._moved.set()
         for wake in self._wake.values():
             wake.set()
         tasks = list(self._tasks.values())
@@ -94,7 +99,7 @@ class Carrier:
         moved.set()
 
     async def until_settled(self, names: Iterable[str], seconds: float) -> None:
-        """Return when none of `names` is under way any more, one of them is known to fail, or the time is over."""
+        """Return when none of `names` is under way, one is known to fail, the time is over, or the daemon ends."""
         waiting = list(names)
 
         def settled() -> bool:
@@ -104,7 +109,7 @@ class Carrier:
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not settled():
+                while not self._ending and not settled():
                     await self._moved.wait()
 
     def _take_up(self, names: Iterable[str]) -> None:
@@ -225,7 +230,9 @@ class Carrier:
         trouble = await self._put_back(errand)
         if trouble is None:
             return fault
-        return Fault(f"{fault.reason}; the old value could not be put back: {trouble.reason}"[:200], fault.final)
+        # First what matters most: a reason is cut at its end.
+        said = f"the old value could not be put back ({_short(trouble.reason)}); {_short(fault.reason)}"
+        return Fault(said, fault.final)
 
     async def _put_back(self, errand: Errand) -> Fault | None:
         return await self._counted("rollback", errand) or await errand.run("test", reverse=True)
@@ -283,6 +290,10 @@ class Carrier:
 
     def _changes(self) -> Changes:
         return Changes(self._core.vault, self._core.policy, self._core.config, partial(laggards, self._core))
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= _PART_MOST else f"{reason[: _PART_MOST - 1]}…"
 
 
 def _quiet(name: str, record: SecretRecord) -> Draft:

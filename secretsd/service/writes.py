@@ -29,7 +29,7 @@ from secretsd.model import (
     is_name,
 )
 from secretsd.policy import SecretRule, SecretSettings, decide
-from secretsd.rotation.announce import Cause, clean_reason, metadata
+from secretsd.rotation.announce import Cause, clean_reason
 from secretsd.rotation.generate import generate
 from secretsd.rotation.pending import cancelled, in_way
 from secretsd.service.answers import Answered, Selector
@@ -39,6 +39,7 @@ from secretsd.service.convergence import laggards
 from secretsd.service.core import Core
 from secretsd.service.departures import Value
 from secretsd.service.history import readable_version
+from secretsd.service.outcome import outcome
 from secretsd.service.values import grace_asked, supplied, wishes
 from secretsd.vault.document import Document, Receipt, SecretRecord
 
@@ -127,11 +128,9 @@ class Writes:
 
             return await in_slices(names, draft)
 
-        await self._commit(caller, "rotate", "", body, idempotency_key, build)
-        await self.until_settled(names, SETTLE_SECONDS)
-        document, now_ms = core.document, core.clock.now_ms()
-        rotated = [metadata(name, document.secrets[name], now_ms) for name in names if name in document.secrets]
-        return Answered(Rotated(rotated=rotated), document.position)
+        committed = await self._commit(caller, "rotate", "", body, idempotency_key, build)
+        rotated = await self._settled(list(names), committed)
+        return Answered(Rotated(rotated=rotated.value), rotated.position)
 
     async def restore(
         self, caller: Caller, name: str, body: RestoreRequest, *, idempotency_key: str | None
@@ -187,17 +186,15 @@ class Writes:
     async def _one(
         self, caller: Caller, action: str, name: str, body: Struct | None, idempotency_key: str | None, build: Build
     ) -> Answered[Metadata]:
-        await self._commit(caller, action, name, body, idempotency_key, build)
-        await self.until_settled([name], SETTLE_SECONDS)
+        committed = await self._commit(caller, action, name, body, idempotency_key, build)
+        settled = await self._settled([name], committed)
+        return Answered(settled.value[0], settled.position)
+
+    async def _settled(self, names: Sequence[str], committed: Document) -> Answered[list[Metadata]]:
+        """Return the metadata of what `committed` changed once that came to something. Raises Problem `not-found`."""
+        await self.until_settled(names, SETTLE_SECONDS)
         document = self._core.document
-        record = document.secrets.get(name)
-        if record is None:
-            raise Problem(
-                "not-found",
-                "The change was made, and the secret has been deleted since.",
-                position=document.position,
-            )
-        return Answered(metadata(name, record, self._core.clock.now_ms()), document.position)
+        return Answered(outcome(names, committed, document, self._core.clock.now_ms()), document.position)
 
     async def _commit(
         self, caller: Caller, action: str, name: str, body: Struct | None, key: str | None, build: Build

@@ -14,7 +14,15 @@ from msgspec.structs import replace
 
 from secretsd import policy as policies
 from secretsd.errors import Problem
-from secretsd.model import CreateSecret, Metadata, PutSecret, RestoreRequest, RotateKeyRequest, RotateRequest
+from secretsd.model import (
+    MAX_REASON,
+    CreateSecret,
+    Metadata,
+    PutSecret,
+    RestoreRequest,
+    RotateKeyRequest,
+    RotateRequest,
+)
 from secretsd.rotation.pending import SLOW_MS
 from secretsd.service.answers import Answered, Selector
 from secretsd.service.changes import Changes
@@ -360,6 +368,46 @@ async def test_a_deleted_secret_takes_its_rotation_along(bench: Bench, shelf: An
     await bench.carrier.stop(5)
     assert NAME not in bench.document.secrets
     assert kinds(bench)[-1] == "secret.deleted"
+
+
+async def test_a_request_whose_secret_is_deleted_meanwhile_is_told_so(bench: Bench, shelf: Any) -> None:
+    shelf.gates["test"] = asyncio.Event()
+    requests = [asyncio.create_task(rotate(bench, NAME, "root_password"))]
+    await until(lambda: bool(shelf.calls) and shelf.calls[-1][0] == "test")
+    requests.append(asyncio.create_task(rotate(bench)))
+    await until(lambda: len(bench.events("secret.rotation_started")) == 2)
+    await bench.service.delete(bench.caller(), NAME, idempotency_key=None)
+    both, one = await asyncio.gather(*requests, return_exceptions=True)
+    for refused in (both, one):
+        assert isinstance(refused, Problem)
+        assert refused.slug == "not-found"
+        assert "db_password: deleted while the rotation was under way; it was dropped" in refused.detail
+        assert "the change was made" not in refused.detail
+    assert "other names" in str(both)
+    assert "other names" not in str(one)
+
+
+async def test_who_waits_is_answered_as_soon_as_the_daemon_ends(bench: Bench, shelf: Any) -> None:
+    shelf.gates["set"] = asyncio.Event()
+    request = asyncio.create_task(rotate(bench))
+    await until(lambda: bool(shelf.calls))
+    stopping = asyncio.create_task(bench.carrier.stop(60))
+    async with asyncio.timeout(5):
+        (answer,) = await request
+    assert answer.pending.step == "set"  # type: ignore[union-attr]
+    shelf.gates["set"].set()
+    await stopping
+
+
+async def test_a_long_reason_says_first_that_the_old_value_is_not_back(bench: Bench, shelf: Any) -> None:
+    shelf.wrong["set"] = raises(shelf, "Retryable", "s" * 300)
+    shelf.wrong["rollback"] = raises(shelf, "Retryable", "r" * 300)
+    await begun(bench)
+    await until(lambda: bench.document.secrets[NAME].under_way.attempts == 1)  # type: ignore[union-attr]
+    failure = str(bench.document.secrets[NAME].under_way.failure)  # type: ignore[union-attr]
+    assert failure.startswith("the old value could not be put back (rollback: rrr")
+    assert "…); set: sss" in failure
+    assert len(failure) <= MAX_REASON
 
 
 async def test_a_new_secret_needs_the_value_that_its_other_end_has(bench: Bench) -> None:
