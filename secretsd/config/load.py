@@ -201,7 +201,9 @@ def _bus(section: Section, folder: Path, environ: Mapping[str, str], hostname: s
     try:
         bus.settings()
     except ValueError as error:
-        section.note("url", f"with its credentials: {error}")
+        # What is said names the keys at fault first, or else the url.
+        key = str(error).partition(" ")[0].rstrip(",")
+        section.note(key if key in section.taken else "url", str(error))
     if bus.password_secret is not None and bus.username is None:
         section.note("password_secret", "needs a username beside it")
     return bus

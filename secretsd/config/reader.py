@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 MAX_SHOWN: Final = 60
 _PRIVATE_KEY = re.compile(r"pass|token|secret|key|cred|user|url|auth", re.IGNORECASE)
-_KINDS: Final = {
+KINDS: Final[Mapping[type, str]] = {
     str: "a string",
     bool: "a boolean",
     int: "an integer",
@@ -23,11 +23,12 @@ _KINDS: Final = {
     list: "an array",
     dict: "a table",
 }
+"""How TOML calls its types."""
 
 
 def kind_of(value: object) -> str:
     """Return how TOML calls the type of `value`."""
-    return _KINDS.get(type(value), "a date or time")
+    return KINDS.get(type(value), "a date or time")
 
 
 def shown(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
 from cronsim import CronSim, CronSimError
 
+from secretsd.config.reader import shown
 from secretsd.model import NEVER_MS
 from secretsd.policy.zones import DEFAULT_ZONE, zone
 
@@ -23,6 +24,14 @@ MACROS: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_RANGES: Final = {
+    "minute": (0, "0 to 59"),
+    "hour": (1, "0 to 23"),
+    "day-of-month": (2, "1 to 31 or L"),
+    "month": (3, "1 to 12 or JAN to DEC"),
+    "day-of-week": (4, "0 to 7 or SUN to SAT"),
+}
+"""What the library calls each field, where it stands, and what may be in it."""
 _SOME_DAY_MS: Final = 1_704_067_200_000
 """2024-01-01, from where an expression has to find an instant, so that the answer is the same every day."""
 
@@ -54,11 +63,21 @@ def parse_cron(text: str, zone_name: str) -> Cron:
         if cron.after(_SOME_DAY_MS) == NEVER_MS:
             raise ValueError("a day that comes; no day is like this within fifty years")
     except CronSimError as error:
-        field = str(error).removeprefix("Bad ")
-        raise ValueError(
-            f'five fields as in crontab(5), "minute hour day month weekday"; the {field} is none'
-        ) from None
+        raise ValueError(_allowed(expression, str(error))) from None
     return cron
+
+
+def _allowed(expression: str, said: str) -> str:
+    """Return what is allowed in place of the field of `expression` that the library `said` is bad."""
+    field = said.removeprefix("Bad ")
+    place, span = _RANGES[field]
+    given = expression.split()[place]
+    try:
+        # A day by itself that is bad beside these months is in none of them.
+        CronSim(" ".join(given if one == place else "*" for one in range(FIELDS)), datetime(2024, 1, 1, tzinfo=UTC))
+    except CronSimError:
+        return f"five fields as in crontab(5), for the {field} {span}, not {shown(given)}"
+    return f"a day that comes; none of the months has a day {given}"
 
 
 @lru_cache(maxsize=16_384)

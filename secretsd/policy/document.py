@@ -188,7 +188,7 @@ def plain(node: Node, where: str, findings: Findings) -> object:
         if found is not None:
             return found
     if not is_nothing(node):
-        findings.misfit(node, where, "a string in quotes, an integer, true or false")
+        findings.misfit(node, where, "a string in quotes, a decimal integer of at most 16 digits, true or false")
     return None
 
 

@@ -169,7 +169,8 @@ def _minutes(node: Node, where: str, findings: d.Findings) -> int | None:
     match = None if text is None else _CLOCK.match(text)
     minutes = None if match is None else int(match[1]) * 60 + int(match[2])
     if minutes is None or minutes > DAY_MINUTES:
-        findings.misfit(node, where, 'a time in quotes, "00:00" to "24:00"')
+        found = d.kind_of(node) if text is None else shown(text)
+        findings.note(node, where, f'found {found}; allowed: a time in quotes, "00:00" to "24:00"')
         return None
     return minutes
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Struct, ValidationError
+from msgspec import ValidationError
 
+from secretsd.config.misfits import Words, reworded
 from secretsd.config.reader import nearest, shown
 from secretsd.model import parse_duration
 from secretsd.rotators.interface import Rotator, RotatorConfig
@@ -41,8 +41,14 @@ BUILT_IN: Final[Mapping[str, _Own]] = {
 """Imported when a policy first names them, so that nobody pays for what isn't used."""
 
 _COMMON: Final = ("kind", "timeout", "retries")
-_PLACE: Final = re.compile(r"(?P<said>.*) - at `\$(?P<path>[^`]*)`", re.DOTALL)
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)
+YAML_WORDS: Final[Words] = {
+    str: "a string",
+    int: "an integer",
+    bool: "a boolean",
+    type(None): "nothing",
+    list: "a list",
+    dict: "a mapping",
+}
 
 
 class Misconfigured(ValueError):
@@ -147,35 +153,8 @@ def _config(kind: type[RotatorConfig], members: Mapping[str, object]) -> Rotator
     try:
         return msgspec.convert(members, kind)
     except ValidationError as error:
-        placed = _PLACE.fullmatch(str(error))
-        said = str(error) if placed is None else placed["said"]
-        path = () if placed is None else tuple(filter(None, re.split(r"[.\[\]]", placed["path"])))
-        unknown = _UNKNOWN.fullmatch(said)
-        if unknown is None:
-            # What was found is told by its type alone: by mistake it may be a value.
-            raise Misconfigured(said.replace("`", ""), path) from None
-        allowed = _members(kind, path)
-        near = nearest(unknown["key"], allowed)
-        hint = f"did you mean {near}? " if near else ""
-        listed = f"; {hint}allowed: {', '.join(allowed)}" if allowed else ""
-        raise Misconfigured(f"unknown key {shown(unknown['key'])}{listed}", path) from None
-
-
-def _members(kind: type[Struct], path: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the members that are allowed at `path` below `kind`; none where that isn't plain to see."""
-    found: Any = kind
-    for step in path:
-        fields = {field.encode_name: field.type for field in msgspec.structs.fields(found)}
-        found = fields.get(step)
-        while isinstance(found, type) is False and getattr(found, "__args__", None):
-            options = [one for one in found.__args__ if isinstance(one, type) and issubclass(one, Struct)]
-            if len(options) != 1:
-                return ()
-            found = options[0]
-        if not (isinstance(found, type) and issubclass(found, Struct)):
-            return ()
-    names = tuple(field.encode_name for field in msgspec.structs.fields(found))
-    return (*names, *_COMMON) if found is kind else names
+        misfit = reworded(str(error), kind, members, YAML_WORDS, beside=_COMMON)
+        raise Misconfigured(misfit.complaint, misfit.path) from None
 
 
 def _timeout(given: object) -> int:

@@ -195,6 +195,24 @@ def test_what_does_not_fit_is_refused_under_its_key(file: Path, line: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('url = "http://x"', "bus.url: write the broker's url as mqtt://HOST:PORT"),
+        ('url = "mqtt://me:hunter2@x"', "bus.url: the broker's url holds no credentials"),
+        ('password_file = "/p"', "bus.password_file: password_file needs a username"),
+        ('url = "mqtts://x"\ncert_file = "/c"', "bus.cert_file: cert_file and key_file come together"),
+        ('ca_file = "/c"', "bus.ca_file: ca_file, cert_file and key_file are for TLS"),
+    ],
+)
+def test_what_is_wrong_with_the_way_to_the_broker_is_told_under_the_key_at_fault(
+    file: Path, lines: str, said: str
+) -> None:
+    complaint = refusal(file, f"[bus]\n{lines}\n")
+    assert said in complaint
+    assert "hunter2" not in complaint
+
+
+@pytest.mark.parametrize(
     ("text", "address"),
     [
         ("127.0.0.1:0", Address("127.0.0.1", 0)),

@@ -13,6 +13,8 @@ from secretsd.cli.errors import Failed
 from secretsd.cli.rendering.commands import PLACE, Order
 from secretsd.cli.rendering.target import Access, Target, parse_mode, parse_owner
 from secretsd.cli.rendering.template import BadTemplate, Template
+from secretsd.config.misfits import reworded
+from secretsd.config.reader import KINDS
 from secretsd.model import parse_duration
 
 MOST_BYTES: Final = 1024 * 1024
@@ -112,7 +114,8 @@ def read_list(path: Path) -> tuple[list[Job], str | None]:
     Raises BadJob, CannotFind, CannotStart.
     """
     try:
-        listed = msgspec.convert(tomli.loads(path.read_text()), _Listed, strict=True)
+        given = tomli.loads(path.read_text())
+        listed = msgspec.convert(given, _Listed, strict=True)
     except OSError as error:
         complaint = f"can't be read: {error.strerror}"
     except UnicodeDecodeError:
@@ -120,10 +123,19 @@ def read_list(path: Path) -> tuple[list[Job], str | None]:
     except tomli.TOMLDecodeError as error:
         complaint = f"line {error.lineno}, column {error.colno}: not TOML: {error.msg}"
     except msgspec.ValidationError as error:
-        complaint = str(error)
+        complaint = _misfit(str(error), given)
     else:
         return _jobs(path, listed), listed.settle
     raise BadJob(f"{path}: {complaint}")
+
+
+def _misfit(said: str, given: object) -> str:
+    """Return what is wrong with the file, its place first; templates are counted from 1, as in other messages."""
+    path, complaint = reworded(said, _Listed, given, KINDS)
+    place = ".".join(path)
+    if len(path) > 1 and path[0] == "template" and path[1].isdigit():
+        place = ": ".join((f"template {int(path[1]) + 1}", *path[2:]))
+    return f"{place}: {complaint}" if place else complaint
 
 
 def _jobs(path: Path, listed: _Listed) -> list[Job]:

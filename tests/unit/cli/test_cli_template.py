@@ -68,7 +68,13 @@ def test_a_slip_in_a_list_is_named_with_its_place(ctl: Ctl, source: Path, tmp_pa
     listed.write_text('[[template]]\nfile = "conf.j2"\nto = "conf"\nmodes = "0600"\n')
     result = ctl("template", "--config", str(listed), "--once")
     assert result.exit_code == 125
-    assert "unknown field `modes` - at `$.template[0]`" in result.stderr
+    assert 'list.toml: template 1: unknown key "modes"; did you mean mode? allowed: file, to, mode' in result.stderr
+    listed.write_text('settle = 5\n[[template]]\nfile = "conf.j2"\nto = "conf"\n')
+    result = ctl("template", "--config", str(listed), "--once")
+    assert "list.toml: settle: found an integer; allowed: a string" in result.stderr
+    listed.write_text('[[template]]\nfile = "conf.j2"\nto = "conf"\nshell = "yes"\n')
+    result = ctl("template", "--config", str(listed), "--once")
+    assert "list.toml: template 1: shell: found a string; allowed: true or false" in result.stderr
     listed.write_text('[[template]]\nfile = "conf.j2"\nto = "conf"\n[[template]]\nfile = "conf.j2"\nto = "conf"\n')
     assert "made by another one already" in ctl("template", "--config", str(listed), "--once").stderr
 

@@ -78,9 +78,11 @@ def refusal(members: str) -> str:
 @pytest.mark.parametrize(
     ("members", "complaint"),
     [
-        ('rotation_schedule: "0 0 30 2 *"', "the day-of-month is none"),
+        ('rotation_schedule: "0 0 30 2 *"', "a day that comes; none of the months has a day 30"),
         ('rotation_schedule: "0 0 */31 * 1#5"', "no day is like this within fifty years"),
-        ('rotation_schedule: "61 * * * *"', "the minute is none"),
+        ('rotation_schedule: "61 * * * *"', 'for the minute 0 to 59, not "61"'),
+        ('rotation_schedule: "0 0 32 2 *"', 'for the day-of-month 1 to 31 or L, not "32"'),
+        ('rotation_schedule: "0 0 * * MON#6"', 'for the day-of-week 0 to 7 or SUN to SAT, not "MON#6"'),
         ('rotation_schedule: "0 * * * * *"', "five fields"),
         ('rotation_schedule: "@never"', "five fields"),
         ("rotation_schedule: 5", "a cron expression in quotes"),

@@ -111,7 +111,7 @@ def test_a_distance_is_an_hour_unless_the_rule_says_otherwise() -> None:
     [
         ("window: nigth", "did you mean night? those under windows: night"),
         ('window: {from: "02:00"}', "to is missing"),
-        ('window: {from: "02:00", to: "25:00"}', 'a time in quotes, "00:00" to "24:00"'),
+        ('window: {from: "02:00", to: "25:00"}', 'found "25:00"; allowed: a time in quotes, "00:00" to "24:00"'),
         ('window: {from: "2 am", to: "04:00"}', 'a time in quotes, "00:00" to "24:00"'),
         ('window: {from: "02:00", to: "02:00"}', "from and to are the same"),
         ('window: {days: [], from: "02:00", to: "04:00"}', "none is listed"),

@@ -249,9 +249,12 @@ def test_what_is_no_program_or_isnt_there_is_refused(tmp_path: Path) -> None:
     [
         ({"program": ["relative/program"]}, "an absolute path"),
         ({"program": ["/a/../b"]}, "an absolute path"),
-        ({"program": []}, "length >= 1"),
-        ({"program": "/bin/true"}, "Expected array, got str"),
-        ({"program": ["/bin/true"], "secrets": {"a b": "x"}}, "matching regex"),
+        ({"program": []}, "found a list of 0; allowed: a list of 1 to 64 members"),
+        (
+            {"program": "/bin/true"},
+            "found a string; allowed: a list of 1 to 64 members, each a string of at most 4096 characters",
+        ),
+        ({"program": ["/bin/true"], "secrets": {"a b": "x"}}, "allowed: a string that matches ^[A-Za-z_]"),
         ({"program": ["/bin/true"], "shell": True}, 'unknown key "shell"'),
     ],
 )

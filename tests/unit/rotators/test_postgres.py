@@ -222,9 +222,9 @@ async def test_the_administrators_own_password_rotates_too(
         ({"roles": ["a", "b"]}, "somebody else has to set"),
         ({"roles": ["a", "b"], **ADMIN, "value": "password"}, "url or json"),
         ({"role": "a", "host": "db.lan", "sslmode": "disable"}, "only for a Unix socket and for loopback"),
-        ({"role": "a", "sslmode": "require"}, "Invalid enum value"),
+        ({"role": "a", "sslmode": "require"}, "found a string; allowed: disable, verify-full"),
         ({"role": "a", "ca_file": "ca.pem"}, "an absolute path"),
-        ({"role": "a", "admin": {"user": "x"}}, "missing required field secret"),
+        ({"role": "a", "admin": {"user": "x"}}, "secret is missing; allowed: a secret's name"),
     ],
 )
 def test_settings_that_cant_be_meant_are_refused(members: dict[str, object], said: str) -> None:
