@@ -59,7 +59,7 @@ def is_failing(secret: Metadata) -> bool:
 def progress(pending: PendingRotation) -> str:
     """Return how far a rotation is, for people."""
     if pending.step == "finish":
-        said = f"version {pending.version} is in force, and the other end is tidied up"
+        said = f"version {pending.version} is in force, and the other end is to be tidied up"
     elif pending.step == "undo":
         said = "cancelled, and the other end is given the old value"
     else:

@@ -59,7 +59,8 @@ def _status(secret: Metadata) -> Text:
     if isinstance(pending, UnsetType):
         return line
     if pending.failing:
-        return line.append(", rotation fails", style="bold red")
+        said = "tidying up fails" if pending.step == "finish" else "rotation fails"
+        return line.append(f", {said}", style="bold red")
     return line.append(", rotating", style="yellow")
 
 

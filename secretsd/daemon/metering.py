@@ -42,7 +42,8 @@ def meter(service: Service, scheduler: Scheduler, publisher: Publisher | None) -
     )
     metrics.watch(
         "secretsd_rotations_failing",
-        "Rotations that don't get through to the other end; the old value is in force",
+        "Rotations that don't get through to the other end, where the old value is in force, "
+        "or can't be tidied up there",
         lambda: sum(1 for record in core.document.secrets.values() if is_failing(record)),
     )
     metrics.watch(

@@ -10,7 +10,7 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.outbox.homeassistant.overview import NAMES_MOST, Trouble
 from secretsd.outbox.witness import Position
 from secretsd.rotation.announce import Announcer
-from secretsd.rotation.pending import is_failing
+from secretsd.rotation.pending import is_failing, tidying
 from secretsd.service import Core, Service
 from secretsd.service.convergence import Lagging
 from secretsd.service.ownuse import BusLogin
@@ -67,11 +67,15 @@ class VaultStanding:
             "laggards": self._lagging.words(),
         }
         troubles = [Trouble(kind, words) for kind, words in found.items() if words is not None]
-        failing = sorted(name for name, record in core.document.secrets.items() if is_failing(record))
-        if failing:
-            more = f" and {len(failing) - NAMES_MOST} more" if len(failing) > NAMES_MOST else ""
-            names = ", ".join(failing[:NAMES_MOST])
-            troubles.append(Trouble("other end", f"doesn't take the new value of {names}{more}"))
+        failing = {name: record for name, record in sorted(core.document.secrets.items()) if is_failing(record)}
+        said = {
+            "doesn't take the new value of": [name for name, record in failing.items() if tidying(record) is None],
+            "can't be tidied up after the rotation of": [name for name, record in failing.items() if tidying(record)],
+        }
+        for words, names in said.items():
+            if names:
+                more = f" and {len(names) - NAMES_MOST} more" if len(names) > NAMES_MOST else ""
+                troubles.append(Trouble("other end", f"{words} {', '.join(names[:NAMES_MOST])}{more}"))
         return troubles
 
     def checkpoint(self) -> Mapping[str, Any]:

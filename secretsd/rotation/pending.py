@@ -39,6 +39,12 @@ def in_way(record: SecretRecord) -> Pending | None:
     return None if pending is None or pending.step == "finish" else pending
 
 
+def tidying(record: SecretRecord) -> Pending | None:
+    """Return the rotation that only tidies up at the other end, None for any other state."""
+    pending = record.under_way
+    return pending if pending is not None and pending.step == "finish" else None
+
+
 def is_failing(record: SecretRecord) -> bool:
     """Tell whether the rotation that is under way was announced as failing, be it only in tidying up."""
     pending = record.under_way

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
+from msgspec.structs import replace
+
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
 from secretsd.model import Encoding
-from secretsd.rotation.announce import SCHEDULE, Announcer, Cause
-from secretsd.rotation.pending import asked_again, begun, in_way
+from secretsd.rotation.announce import SCHEDULE, Announcer, Cause, clean_reason
+from secretsd.rotation.pending import asked_again, begun, cancelled, dropped, in_way, tidying
 from secretsd.rotators import Refused, Rotator, RotatorRule
 from secretsd.rotators.scrub import scrubbed
 from secretsd.vault.document import OwedLine, Pending, SecretRecord, VersionRecord
@@ -54,7 +56,8 @@ class Departures:
     ) -> tuple[SecretRecord, list[OwedLine]]:
         """Return the record with a new value under way, `value` or a generated one, and the events of that.
 
-        One that is under way already is asked for again, with its own token and value. Raises Problem
+        One that is under way already is asked for again, with its own token and value; one that only tidies up is
+        given up, which its own event tells. Raises Problem
         `rotation-pending` where `value` is another, `invalid-request` where the other end can't take it, or where
         it would end the current login at once and isn't urgent.
         """
@@ -88,6 +91,7 @@ class Departures:
         after = begun(record, pending, displaced, generation)
         over = Cause(SCHEDULE, "the other end keeps it no longer")
         return after, [
+            *_given_up(announcer, name, record, cause.client, "another rotation began", generation),
             announcer.changed("rotation_started", name, after, cause),
             *(announcer.retired(name, after, version, over) for version in displaced),
         ]
@@ -125,6 +129,30 @@ class Departures:
             return rotator.displaces(self._vault.open(name, kept), new)
         except Exception:  # noqa: BLE001 — the same; a version too many in grace does no harm
             return False
+
+
+def called_off(
+    announcer: Announcer, name: str, record: SecretRecord, client: str, now_ms: int, generation: int
+) -> tuple[SecretRecord, list[OwedLine]]:
+    """Return the record whose rotation is cancelled, and the event: it is undone, or where current, not tidied up."""
+    events = _given_up(announcer, name, record, client, "cancelled", generation)
+    if events:
+        return dropped(replace(record, generation=generation)), events
+    cause = Cause(client, "cancelled")
+    after = cancelled(record, cause, now_ms, generation)
+    return after, [announcer.rotation_failed(name, after, cause)]
+
+
+def _given_up(
+    announcer: Announcer, name: str, record: SecretRecord, client: str, why: str, generation: int
+) -> list[OwedLine]:
+    """Return the event of a tidying up at the other end that is given up; none where there is none left to do."""
+    pending = tidying(record)
+    if pending is None:
+        return []
+    last = "" if pending.failure is None else f"; it failed last for: {pending.failure}"
+    reason = clean_reason(f"tidying up after version {pending.version.version} was given up: {why}{last}")
+    return [announcer.rotation_failed(name, replace(record, generation=generation), Cause(client, reason))]
 
 
 def _checked(rotator: Rotator[Any], value: Sensitive) -> None:

@@ -31,13 +31,12 @@ from secretsd.model import (
 from secretsd.policy import SecretRule, SecretSettings, decide
 from secretsd.rotation.announce import Cause, clean_reason
 from secretsd.rotation.generate import generate
-from secretsd.rotation.pending import cancelled, in_way
 from secretsd.service.answers import Answered, Selector
 from secretsd.service.changes import Changes
 from secretsd.service.commits import Build, Draft, in_slices
 from secretsd.service.convergence import laggards
 from secretsd.service.core import Core
-from secretsd.service.departures import Value
+from secretsd.service.departures import Value, called_off
 from secretsd.service.history import readable_version
 from secretsd.service.outcome import outcome
 from secretsd.service.values import grace_asked, supplied, wishes
@@ -154,19 +153,18 @@ class Writes:
         return await self._one(caller, "restore", name, body, idempotency_key, build)
 
     async def cancel(self, caller: Caller, name: str, *, idempotency_key: str | None) -> Answered[Metadata]:
-        """Give up a rotation that is under way: the other end takes the old value again. Raises `not-found`."""
+        """Give up a rotation: the other end takes the old value again, or is not tidied up. Raises `not-found`."""
         core = self._core
         core.serving()
         await core.gate.authorise(caller, "rotate", "cancel", name)
 
         def build(document: Document, generation: int) -> Draft:
             record = self._existing(document, name)
-            if in_way(record) is None:
+            if record.under_way is None:
                 raise Problem("not-found", "No rotation of this secret is under way.")
-            cause = Cause(caller.client, "cancelled")
-            after = cancelled(record, cause, core.clock.now_ms(), generation)
-            event = self._changes().announcer(document).rotation_failed(name, after, cause)
-            return Draft([event], {name: after}, {})
+            announcer, now_ms = self._changes().announcer(document), core.clock.now_ms()
+            after, events = called_off(announcer, name, record, caller.client, now_ms, generation)
+            return Draft(events, {name: after}, {})
 
         return await self._one(caller, "cancel", name, None, idempotency_key, build)
 

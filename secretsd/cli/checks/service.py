@@ -192,13 +192,21 @@ def judge_rotations(secrets: Sequence[Metadata], failing: int) -> Finding:
     if failing == 0:
         return ok("every rotation gets through to its other end")
     known = [(one.name, one.pending) for one in secrets if not isinstance(one.pending, UnsetType)]
-    named = [f"{name} ({pending.failure})" for name, pending in known if pending.failing]
-    said = listed(named) if named else plural(failing, "rotation")
-    return warning(
-        f"not through to the other end, the old value is in force: {said}",
-        *(f"secretsctl rotate {name}   # once that is corrected; or --cancel" for name, one in known if one.failing),
-        *(() if named else ("secretsctl ls   # shows which, to a client who may read them",)),
-    )
+    tidied = {name: pending.failure for name, pending in known if pending.failing and pending.step == "finish"}
+    stuck = {name: pending.failure for name, pending in known if pending.failing and pending.step != "finish"}
+    said, fixes = [], []
+    if stuck:
+        words = listed([f"{name} ({failure})" for name, failure in stuck.items()])
+        said.append(f"not through to the other end, the old value is in force: {words}")
+        fixes += [f"secretsctl rotate {name}   # once that is corrected; or --cancel" for name in stuck]
+    if tidied:
+        words = listed([f"{name} ({failure})" for name, failure in tidied.items()])
+        said.append(f"the new value is in force, and the other end can't be tidied up: {words}")
+        fixes += [f"secretsctl rotate --cancel {name}   # leaves it untidied; tried again by itself" for name in tidied]
+    if not said:
+        said.append(f"not through to the other end, or not tidied up there: {plural(failing, 'rotation')}")
+        fixes.append("secretsctl ls   # shows which, to a client who may read them")
+    return warning("; ".join(said), *fixes)
 
 
 def _seconds_past(secret: Metadata, now: datetime) -> float:

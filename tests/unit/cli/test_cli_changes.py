@@ -174,6 +174,13 @@ def test_a_rotation_that_is_known_to_fail_is_told_with_its_reason_and_is_no_succ
     assert ctl("restore", "db_password", "1").exit_code == 1
 
 
+def test_a_tidying_up_that_fails_is_not_called_a_failing_rotation(daemon: FakeDaemon, ctl: Ctl) -> None:
+    daemon.plant("db_password", "x", pending={**PENDING, "step": "finish"})
+    shown = ctl("ls").stdout
+    assert "tidying up fails" in shown
+    assert "rotation fails" not in shown
+
+
 def test_a_rotation_that_is_on_its_way_is_waited_for(
     daemon: FakeDaemon, ctl: Ctl, monkeypatch: pytest.MonkeyPatch
 ) -> None:

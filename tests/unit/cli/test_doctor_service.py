@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from secretsd_bus import Chain, SigningKey
@@ -217,10 +217,19 @@ def test_a_rotation_that_does_not_get_through_is_named_with_its_reason() -> None
     assert (unnamed.status, "2 rotations" in unnamed.found) == ("warning", True)
 
 
-def pending(*, failing: bool) -> PendingRotation:
+def test_where_only_tidying_up_fails_the_new_value_is_said_to_be_in_force() -> None:
+    untidy = secret("db_password", pending=pending(failing=True, step="finish"))
+    finding = judge_rotations([untidy], 1)
+    assert finding.status == "warning"
+    assert "the new value is in force" in finding.found
+    assert "old value" not in finding.found
+    assert finding.fixes[0].startswith("secretsctl rotate --cancel db_password")
+
+
+def pending(*, failing: bool, step: Literal["set", "finish"] = "set") -> PendingRotation:
     return PendingRotation(
         version=2,
-        step="set",
+        step=step,
         since="2026-12-31T00:00:00.000Z",
         attempts=6,
         next_attempt="2027-01-01T00:10:00.000Z",

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from secretsd import policy as policies
+from secretsd.daemon.standing import VaultStanding
 from secretsd.errors import Problem
 from secretsd.model import (
     MAX_REASON,
@@ -514,6 +515,28 @@ async def test_tidying_up_comes_after_the_announcement_and_cant_undo_it(bench: B
     assert bench.document.secrets[NAME].under_way.step == "finish"  # type: ignore[union-attr]
     (answer,) = await rotate(bench)
     assert answer.version == 3
+    given_up = bench.events("secret.rotation_failed")[0].data
+    assert (given_up["step"], given_up["version"]) == ("finish", 2)
+    assert given_up["reason"] == (
+        "tidying up after version 2 was given up: another rotation began; it failed last for: finish: down"
+    )
+
+
+async def test_a_tidying_up_can_be_cancelled_and_the_new_value_stays(bench: Bench, shelf: Any) -> None:
+    shelf.wrong["finishes"] = None
+    shelf.wrong["finish"] = raises(shelf, "Refused")
+    await rotate(bench)
+    await until(lambda: bench.document.secrets[NAME].under_way.reported)  # type: ignore[union-attr]
+    (trouble,) = VaultStanding(bench.core, bench.service).troubles()
+    assert trouble.words == "can't be tidied up after the rotation of db_password"
+    answered = await bench.service.cancel(bench.caller(), NAME, idempotency_key=None)
+    assert (answered.value.version, bench.document.secrets[NAME].under_way) == (2, None)
+    assert (await value(bench)).encode() == shelf.taken[NAME] != FIRST.encode()
+    last = bench.events("secret.rotation_failed")[-1].data
+    assert (last["step"], last["generation"]) == ("finish", bench.document.generation)
+    assert last["reason"].startswith("tidying up after version 2 was given up: cancelled; it failed last for: finish")
+    with pytest.raises(Problem):
+        await bench.service.cancel(bench.caller(), NAME, idempotency_key=None)
 
 
 async def test_a_version_that_stops_working_at_the_other_end_ends_when_the_rotation_begins(
