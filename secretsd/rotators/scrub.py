@@ -85,9 +85,11 @@ class Needles:
 
 def _overlap(data: bytes, form: bytes) -> int:
     """Return how many bytes at the end of `data` are the beginning of `form`."""
-    for length in range(min(len(form) - 1, len(data)), _SHORTEST - 1, -1):
-        if data.endswith(form[:length]):
-            return length
+    at = data.find(form[:_SHORTEST], max(len(data) - len(form) + 1, 0))
+    while at >= 0:
+        if form.startswith(data[at:]):
+            return len(data) - at
+        at = data.find(form[:_SHORTEST], at + 1)
     return 0
 
 
