@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from secretsd.model import MAX_REASON
 from secretsd.policy import SecretSettings
 from secretsd.rotation.announce import Cause
 from secretsd.rotation.transitions import superseded
@@ -24,6 +25,9 @@ SOON_MOST_MS: Final = 60_000
 SLOW_MS: Final = 15 * 60_000
 """Between tries once the failure was reported: somebody has to do something first."""
 
+_PART_MOST: Final = 100
+"""Characters of the first of two reasons in one: the second has to find room too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -31,6 +35,20 @@ class Fault:
 
     reason: str
     final: bool = False
+
+
+def not_back(fault: Fault, trouble: Fault) -> Fault:
+    """Return a fault after which the old value couldn't be put back either, for `trouble`.
+
+    What matters most is said first, since a reason is cut at its end.
+    """
+    first, second = (one.reason.partition(": ")[2] for one in (fault, trouble))
+    if first[: len(second)] == second[: len(first)]:
+        said = fault.reason
+    else:
+        short = fault.reason if len(fault.reason) <= _PART_MOST else f"{fault.reason[: _PART_MOST - 1]}…"
+        said = f"{short}; {trouble.reason}"
+    return Fault(f"the old value is not back; {said}"[:MAX_REASON], fault.final)
 
 
 def in_way(record: SecretRecord) -> Pending | None:

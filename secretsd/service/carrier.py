@@ -35,10 +35,6 @@ _LOOK_SECS: Final = 60.0
 """How long a wait for the next try may be without looking at the clock: it may have been set back."""
 
 
-_PART_MOST: Final = 78
-"""Characters of each of two reasons in one, so that both fit into MAX_REASON."""
-
-
 @dataclass(frozen=True, slots=True)
 class _At:
     """What a draft is made from: the record as it is in its turn, and the commit's generation and time."""
@@ -230,9 +226,7 @@ class Carrier:
         trouble = await self._put_back(errand)
         if trouble is None:
             return fault
-        # First what matters most: a reason is cut at its end.
-        said = f"the old value could not be put back ({_short(trouble.reason)}); {_short(fault.reason)}"
-        return Fault(said, fault.final)
+        return journal.not_back(fault, trouble)
 
     async def _put_back(self, errand: Errand) -> Fault | None:
         return await self._counted("rollback", errand) or await errand.run("test", reverse=True)
@@ -290,10 +284,6 @@ class Carrier:
 
     def _changes(self) -> Changes:
         return Changes(self._core.vault, self._core.policy, self._core.config, partial(laggards, self._core))
-
-
-def _short(reason: str) -> str:
-    return reason if len(reason) <= _PART_MOST else f"{reason[: _PART_MOST - 1]}…"
 
 
 def _quiet(name: str, record: SecretRecord) -> Draft:

@@ -406,8 +406,8 @@ async def test_a_long_reason_says_first_that_the_old_value_is_not_back(bench: Be
     await begun(bench)
     await until(lambda: bench.document.secrets[NAME].under_way.attempts == 1)  # type: ignore[union-attr]
     failure = str(bench.document.secrets[NAME].under_way.failure)  # type: ignore[union-attr]
-    assert failure.startswith("the old value could not be put back (rollback: rrr")
-    assert "…); set: sss" in failure
+    assert failure.startswith("the old value is not back; set: sss")
+    assert "…; rollback: rrr" in failure
     assert len(failure) <= MAX_REASON
 
 
