@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Final
@@ -19,13 +18,13 @@ _NO_SECRETS: Final = frozenset({"user", "username", "host", "port", "dbname", "d
 """Members of a value in JSON that tell where it is used, not what it is."""
 
 
-_LONE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_LONE: Final = dict.fromkeys((*range(0xD800, 0xDC80), *range(0xDD00, 0xE000)), "?")
 """Surrogates that stand for no byte; the others are how Python keeps a byte that isn't text."""
 
 
 def scrubbed(text: str, values: Iterable[Sensitive]) -> str:
     """Return `text` without any of `values`, be they whole, quoted, encoded, or their secret parts alone."""
-    data = _LONE.sub("?", text).encode("utf-8", "surrogateescape")
+    data = text.translate(_LONE).encode("utf-8", "surrogateescape")
     return Needles(values).struck(data).decode("utf-8", "surrogateescape")
 
 
@@ -128,7 +127,7 @@ def _parts(data: bytes) -> set[str]:
 
 
 def _forms(part: str) -> set[str]:
-    part = _LONE.sub("?", part)
+    part = part.translate(_LONE)
     return {
         part,
         part.strip() or part,
