@@ -29,7 +29,7 @@ test: $(VENV)/.ready-dev tools-for-tests ## the whole suite, under five minutes
 	$(BIN)/python -m pytest -m "not slow and not deploy and not home_assistant" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # pytest's 5 means that no test is marked so, which is no failure.
-test-slow: $(VENV)/.ready-dev tools-for-tests ## the tests that take minutes
+test-slow: $(VENV)/.ready-dev tools-for-tests ## the tests that take minutes, and most of the injected faults
 	$(BIN)/python -m pytest -m "slow and not deploy and not home_assistant" -n 2 --dist loadfile $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-deploy: $(VENV)/.ready-dev tools-for-tests ## containers, systemd and the installer, for real (Docker and root)

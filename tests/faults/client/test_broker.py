@@ -15,6 +15,8 @@ from tests.support.mqtt_packets import SUBACK, Packet
 from tests.support.mqtt_proxy import MqttProxy, on
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 NOT_AUTHORISED = 0x87
 QUICK = {"times": Times(ttl_silent=1.0), "timeout_secs": 1.0}
 

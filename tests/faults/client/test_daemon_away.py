@@ -14,6 +14,8 @@ from tests.support.daemon import Daemon
 from tests.support.mqtt_proxy import Meddling, MqttProxy
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 NewDaemon = Callable[..., Daemon]
 
 

@@ -16,6 +16,8 @@ from tests.support.daemon import COMMANDS, Daemon
 from tests.support.mqtt_proxy import MqttProxy, Publish, everything, on
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 NewDaemon = Callable[..., Daemon]
 
 

@@ -21,6 +21,8 @@ from tests.support.tap import Tap
 from tests.support.waiting import PATIENCE_SECS, eventually, free_port
 from tests.unit.bus.fakebroker import CONNECT, PUBLISH, SUBSCRIBE, Answer, FakeBroker, fake_broker, well_behaved
 
+pytestmark = pytest.mark.slow
+
 New = Callable[..., Daemon]
 T = TypeVar("T")
 ACK_SECS = 15

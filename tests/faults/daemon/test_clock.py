@@ -12,7 +12,10 @@ from tests.support.daemon import OPEN_POLICY, Daemon
 from tests.support.shims import AVAILABLE, ForgedClock
 from tests.support.waiting import always, eventually
 
-pytestmark = pytest.mark.skipif(not AVAILABLE, reason="no gcc to compile the forged clock with")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not AVAILABLE, reason="no gcc to compile the forged clock with"),
+]
 
 DAY = 86_400
 POLICY: dict[str, Any] = {

@@ -16,6 +16,8 @@ from tests.support.daemon import Daemon
 from tests.support.http import raw_exchange
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 New = Callable[..., Daemon]
 Figure = Callable[[str, object], None]
 MIB = 1024

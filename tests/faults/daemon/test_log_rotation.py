@@ -19,6 +19,8 @@ from tests.support.log import files_of, verify_log
 from tests.support.repeating import Repeating
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 READERS = 8
 TIMES = 40
 LOGROTATE = shutil.which("logrotate", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")

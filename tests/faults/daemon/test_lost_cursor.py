@@ -13,6 +13,8 @@ from tests.support.gate import Gate
 from tests.support.tap import Tap
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 
 def cursor_of(daemon: Daemon) -> Path:
     return daemon.vault_path.with_name("vault.json.bus")

@@ -10,6 +10,8 @@ from tests.support.broker import Broker
 from tests.support.daemon import Daemon
 from tests.support.tap import Heard
 
+pytestmark = pytest.mark.slow
+
 New = Callable[..., Daemon]
 Again = Callable[[Daemon], None]
 

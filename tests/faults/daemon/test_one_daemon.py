@@ -13,6 +13,8 @@ from tests.support.broker import Broker
 from tests.support.daemon import NODE, Daemon
 from tests.support.waiting import always, eventually
 
+pytestmark = pytest.mark.slow
+
 LOCKED, NO_SOCKET = 75, 69
 New = Callable[..., Daemon]
 

@@ -17,6 +17,8 @@ from tests.support.daemon import COMMANDS, NODE, Daemon
 from tests.support.tap import Heard
 from tests.support.waiting import always, eventually
 
+pytestmark = pytest.mark.slow
+
 BAD = 78
 New = Callable[..., Daemon]
 
