@@ -13,7 +13,7 @@ from secretsd_bus import VerifyKey
 from secretsd.audit.logfiles import find_files
 from secretsd.audit.verifier import ChainBroken, Report, verify_files
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, config_option, json_option
+from secretsd.cli.options import EXISTING_FILE, Settings, config_option, json_option, pubkey_option
 from secretsd.cli.output import counter, emit_json
 from secretsd.cli.prune import prune
 from secretsd.cli.terminal import styled
@@ -33,14 +33,9 @@ def audit() -> None:
 
 
 @audit.command
-@click.argument("files", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, metavar="[FILE]...")
-@click.option(
-    "--pubkey",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    envvar="JARVIS_SECRETS_PUBKEY",
-    show_envvar=True,
-    metavar="PEM",
-    help="The key that the log begins with. Default: audit.sign.pub beside the log; keep a copy elsewhere, for who "
+@click.argument("files", type=EXISTING_FILE, nargs=-1, metavar="[FILE]...")
+@pubkey_option(
+    "The key that the log begins with. Default: audit.sign.pub beside the log; keep a copy elsewhere, for who "
     "can write the log can write that too.",
 )
 @config_option("Where the log's path is looked up when no FILE is given.")

@@ -16,11 +16,11 @@ from rich.text import Text
 from secretsd.cli.checks import CHECKS, run
 from secretsd.cli.checks.context import Context, Foreign, usage_checked
 from secretsd.cli.checks.finding import Check, Finding, Standing, plural
-from secretsd.cli.options import Settings, config_option, connection_options
+from secretsd.cli.options import EXISTING_FILE, Settings, config_option, connection_options
 from secretsd.cli.output import console, emit_json, print_table
 from secretsd.cli.terminal import printable
 
-_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE: Final = EXISTING_FILE
 _NAMES: Final = [check.name for check in CHECKS]
 _WIDTH: Final = max(map(len, _NAMES))
 

@@ -11,10 +11,10 @@ from secretsd.cli.moving import table
 from secretsd.cli.moving.migration import Asked, Migration
 from secretsd.cli.moving.plan import Choice
 from secretsd.cli.moving.sealed import SealTo
-from secretsd.cli.options import Settings, connection_options
+from secretsd.cli.options import EXISTING_FILE, Settings, connection_options
 from secretsd.cli.session import Session
 
-_FILE: Any = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE: Any = EXISTING_FILE
 
 
 def _print_map(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

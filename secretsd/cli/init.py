@@ -14,7 +14,7 @@ import click
 
 from secretsd import files
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, json_option
+from secretsd.cli.options import EXISTING_FILE, Settings, json_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.passphrase import read_passphrase
 from secretsd.cli.templates import NewClient, Setup, config_toml, policy_yaml
@@ -92,7 +92,7 @@ class _Client(click.ParamType[NewClient]):
 )
 @click.option(
     "--passphrase-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="Wrap the master key under the passphrase in FILE; the daemon needs it at each start.",
 )

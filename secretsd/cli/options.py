@@ -17,6 +17,7 @@ from secretsd.cli.errors import Failed
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
+EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ _CONNECTION: Final = (
     *(
         click.option(
             option,
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=EXISTING_FILE,
             expose_value=False,
             callback=_remember,
             hidden=True,
@@ -66,6 +67,13 @@ def config_option(text: str = "The daemon's configuration.") -> Callable[[F], F]
         show_default=True,
         metavar="FILE",
         help=text,
+    )
+
+
+def pubkey_option(text: str) -> Callable[[F], F]:
+    """Return the option --pubkey: a signing key that is trusted whatever the daemon or the log says of itself."""
+    return click.option(
+        "--pubkey", type=EXISTING_FILE, envvar="JARVIS_SECRETS_PUBKEY", show_envvar=True, metavar="PEM", help=text
     )
 
 

@@ -12,7 +12,7 @@ from secretsd.audit.logfiles import find_files
 from secretsd.audit.reader import LogReader
 from secretsd.audit.verifier import verify_files
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, config_option, json_option
+from secretsd.cli.options import EXISTING_FILE, Settings, config_option, json_option
 from secretsd.cli.output import counter, emit_json, print_table
 from secretsd.cli.replay import Change, Line, changes, gather
 from secretsd.cli.why import explained
@@ -26,10 +26,10 @@ def policy() -> None:
 
 
 @policy.command
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
+@click.argument("file", type=EXISTING_FILE, metavar="FILE")
 @click.option(
     "--log",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="The audit log; its rotated files are read too. Default: the one that the configuration names.",
 )

@@ -13,7 +13,7 @@ import click
 from secretsd import files
 from secretsd.cli import material
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, config_option, json_option
+from secretsd.cli.options import EXISTING_FILE, Settings, config_option, json_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.terminal import note
 from secretsd.config import Config, load
@@ -24,7 +24,7 @@ from secretsd.daemon.recoveryfile import RecoveryKey
 from secretsd.errors import SecretsdError
 
 F = TypeVar("F", bound=Callable[..., Any])
-_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE: Final = EXISTING_FILE
 
 _identity_option = click.option(
     "-i",

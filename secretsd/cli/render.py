@@ -13,7 +13,7 @@ from secretsd_client import AsyncSecretsClient, SecretsError
 
 from secretsd.cli.errors import Failed
 from secretsd.cli.material import print_value
-from secretsd.cli.options import DURATION, Settings, connection_options
+from secretsd.cli.options import DURATION, EXISTING_FILE, Settings, connection_options
 from secretsd.cli.rendering.jobs import BadJob, Entry, Job, job, read_list, read_template
 from secretsd.cli.rendering.keeper import Keeper
 from secretsd.cli.rendering.sources import Sources
@@ -27,7 +27,7 @@ SETTLE: Final = "1s"
 
 
 @click.command(cls=OwnErrors)
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=EXISTING_FILE)
 @click.option(
     "-t",
     "--to",
@@ -37,7 +37,7 @@ SETTLE: Final = "1s"
 )
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="TOML",
     help="A file that lists several templates, each as a table [[template]] of these options.",
 )

@@ -9,11 +9,11 @@ import click
 from secretsd import files
 from secretsd.cli.errors import Failed
 from secretsd.cli.moving.sealed import free_name, open_backup
-from secretsd.cli.options import Settings, insist, json_option
+from secretsd.cli.options import EXISTING_FILE, Settings, insist, json_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.terminal import note
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = EXISTING_FILE
 
 
 @click.command("restore-env")

@@ -11,6 +11,7 @@ import click
 
 from secretsd import files
 from secretsd.cli.errors import Failed
+from secretsd.cli.options import EXISTING_FILE
 from secretsd.cli.passphrase import ask_passphrase, read_passphrase
 from secretsd.crypto import age
 from secretsd.crypto.age import Identities, Recipients
@@ -19,7 +20,6 @@ from secretsd.errors import AgeError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _HEAD_BYTES: Final = 64
 
 _SEALING: Final = (
@@ -31,20 +31,22 @@ _SEALING: Final = (
         help="Seal it to this age recipient or SSH public key; may be repeated, and any one of them opens it.",
     ),
     click.option(
-        "--recipients-file", type=_FILE, metavar="FILE", help="Seal it to the recipients in FILE, one a line."
+        "--recipients-file", type=EXISTING_FILE, metavar="FILE", help="Seal it to the recipients in FILE, one a line."
     ),
-    click.option("--passphrase-file", type=_FILE, metavar="FILE", help="Seal it under the passphrase in FILE (0600)."),
+    click.option(
+        "--passphrase-file", type=EXISTING_FILE, metavar="FILE", help="Seal it under the passphrase in FILE (0600)."
+    ),
 )
 _OPENING: Final = (
     click.option(
         "--identity",
         "identities",
-        type=_FILE,
+        type=EXISTING_FILE,
         multiple=True,
         metavar="FILE",
         help="What opens it: what age-keygen wrote, or an SSH private key without a passphrase; may be repeated.",
     ),
-    click.option("--passphrase-file", type=_FILE, metavar="FILE", help="The passphrase that opens it (0600)."),
+    click.option("--passphrase-file", type=EXISTING_FILE, metavar="FILE", help="The passphrase that opens it (0600)."),
 )
 
 

@@ -21,7 +21,7 @@ from secretsd.cli.audit import pem_key
 from secretsd.cli.errors import Failed, Unreachable
 from secretsd.cli.listing import select
 from secretsd.cli.measured import Measured
-from secretsd.cli.options import Settings, config_option, connection_options
+from secretsd.cli.options import Settings, config_option, connection_options, pubkey_option
 from secretsd.cli.output import (
     Cell,
     console,
@@ -51,13 +51,8 @@ Fields = list[tuple[str, Cell]]
 @click.command
 @click.option("--watch", is_flag=True, help="Keep the screen live until Ctrl-C; with --json one document a line.")
 @click.option("--verify", is_flag=True, help="Verify the whole audit log; takes the right `audit`.")
-@click.option(
-    "--pubkey",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    envvar="JARVIS_SECRETS_PUBKEY",
-    show_envvar=True,
-    metavar="PEM",
-    help="With --verify: the key that the log begins with. Default: those that the daemon names.",
+@pubkey_option(
+    "With --verify: the key that the log begins with. Default: those that the daemon names.",
 )
 @config_option("Where the policy is, to name the clients without a proof; it need not be readable.")
 @connection_options

@@ -25,7 +25,7 @@ from secretsd_bus import (
 from secretsd.cli.chain import published_keys
 from secretsd.cli.errors import Failed, Unreachable
 from secretsd.cli.history import History, parse_since
-from secretsd.cli.options import Settings, complete_names, connection_options
+from secretsd.cli.options import EXISTING_FILE, Settings, complete_names, connection_options, pubkey_option
 from secretsd.cli.session import Session, decoded, near
 from secretsd.cli.sieve import Filters, Sieve
 from secretsd.cli.tail_printer import Printer
@@ -34,7 +34,6 @@ from secretsd.model import BusInfo, is_name
 
 DEFAULT_PREFIX: Final = "jarvis/secretsd"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Wanted:
 )
 @click.option(
     "--bus-password-file",
-    type=_FILE,
+    type=EXISTING_FILE,
     envvar="JARVIS_MQTT_PASSWORD_FILE",
     show_envvar=True,
     metavar="FILE",
@@ -83,7 +82,7 @@ class Wanted:
 )
 @click.option(
     "--bus-ca-file",
-    type=_FILE,
+    type=EXISTING_FILE,
     envvar="JARVIS_MQTT_CA_FILE",
     show_envvar=True,
     metavar="PEM",
@@ -91,22 +90,22 @@ class Wanted:
 )
 @click.option(
     "--bus-cert-file",
-    type=_FILE,
+    type=EXISTING_FILE,
     envvar="JARVIS_MQTT_CERT_FILE",
     show_envvar=True,
     metavar="PEM",
     help="Our certificate.",
 )
 @click.option(
-    "--bus-key-file", type=_FILE, envvar="JARVIS_MQTT_KEY_FILE", show_envvar=True, metavar="PEM", help="Its key."
-)
-@click.option(
-    "--pubkey",
-    type=_FILE,
-    envvar="JARVIS_SECRETS_PUBKEY",
+    "--bus-key-file",
+    type=EXISTING_FILE,
+    envvar="JARVIS_MQTT_KEY_FILE",
     show_envvar=True,
     metavar="PEM",
-    help="The daemon's event-signing key (audit.sign.pub). Default: what the daemon says (GET /keys).",
+    help="Its key.",
+)
+@pubkey_option(
+    "The daemon's event-signing key (audit.sign.pub). Default: what the daemon says (GET /keys).",
 )
 @connection_options
 @click.pass_obj

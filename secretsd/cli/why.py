@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import NAME, Settings, config_option, json_option
+from secretsd.cli.options import EXISTING_FILE, NAME, Settings, config_option, json_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.terminal import printable, styled
 from secretsd.config import load
@@ -21,7 +21,7 @@ from secretsd.policy.explain import CONCERN_ALL, NEEDS, Explained
 @click.argument("name", type=NAME, required=False, metavar="[NAME]")
 @click.option(
     "--policy",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="The policy to look at. Default: the one that the configuration names.",
 )
