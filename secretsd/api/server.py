@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from secretsd import tasks
 from secretsd.api import tls
 from secretsd.api.app import App
 from secretsd.api.connections import Connections, most_connections
@@ -88,10 +88,7 @@ class Server:
             if listening is not None:
                 listening.close()
         self._sockets.close()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
+        await tasks.end(self._sweeper)
         self._connections.pre_shutdown()
         await self._connections.shutdown(timeout_secs)
 

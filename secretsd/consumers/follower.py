@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 from secretsd_bus import PREFIX, Event, line_hash, rfc3339
 
+from secretsd import tasks
 from secretsd.audit.log import AuditLog
 from secretsd.audit.reader import LogReader, Peek
 from secretsd.clock import Clock
@@ -81,9 +82,7 @@ class Follower:
     async def stop(self) -> None:
         """End, and save what is known."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await tasks.end(self._task)
             await self._save()
 
     def written(self, events: Sequence[Event]) -> None:

@@ -26,6 +26,7 @@ from secretsd_bus import (
 )
 from secretsd_bus.payloads import Gap
 
+from secretsd import tasks
 from secretsd.audit.eventkeys import EventKeys
 from secretsd.audit.log import AuditLog, Entry
 from secretsd.audit.reader import LogReader
@@ -136,9 +137,7 @@ class Publisher:
                 while self._current is not None and not self._settled():
                     self._owing.wake.set()
                     await asyncio.sleep(0.01)
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await tasks.end(self._task)
 
     def written(self, events: Sequence[Event]) -> None:
         """Take up events whose lines have just become durable."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from secretsd import tasks
 from secretsd.errors import Problem
 from secretsd.model import NEVER_MS
 from secretsd.rotation.schedule import Agenda, Due
@@ -56,10 +57,7 @@ class Scheduler:
 
     async def stop(self) -> None:
         """End; a commit that has begun is carried through."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await tasks.end(self._task)
 
     def committed(self, done: Done) -> None:
         """Follow the vault to its next document."""
