@@ -5,14 +5,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from secretsd.api import describe, handlers, queries
+from secretsd.api import describe, handlers, params, queries
 from secretsd.api.answers import Answer
 from secretsd.api.contract import Service
 from secretsd.api.incoming import Incoming
-from secretsd.api.routing import MIB, ClientRoute, OpenRoute, Parameter
+from secretsd.api.routing import MIB, ClientRoute, OpenRoute
 from secretsd.model import (
-    MAX_SAFE_INTEGER,
-    NAME_PATTERN,
     AcknowledgedVersion,
     AcknowledgeRequest,
     BusInfo,
@@ -53,28 +51,6 @@ def openapi_document(_service: Service, incoming: Incoming) -> Answer:
     return Answer(200, document())
 
 
-def _integer(least: int, most: int = MAX_SAFE_INTEGER, **more: Any) -> dict[str, Any]:
-    return {"type": "integer", "minimum": least, "maximum": most, **more}
-
-
-_NAME: Final = Parameter(
-    name="name",
-    where="path",
-    description="The secret's name",
-    schema={"type": "string", "pattern": NAME_PATTERN},
-)
-_IDEMPOTENCY: Final = Parameter(
-    name="Idempotency-Key",
-    where="header",
-    description="Makes a retry safe: the same key and body answer what the first did",
-    schema={"type": "string", "minLength": 1, "maxLength": 200},
-)
-_INSTANCE: Final = Parameter(
-    name="X-Jarvis-Instance",
-    where="header",
-    description="Which of the processes that share the client's name asks; taken at its word",
-    schema={"type": "string", "pattern": NAME_PATTERN},
-)
 _CLIENT_PROBLEMS: Final = ("missing-client", "unknown-client", "bad-credential", "too-many-requests")
 _READ_PROBLEMS: Final = (*_CLIENT_PROBLEMS, "audit-unavailable", "vault-unavailable")
 _CHANGE_PROBLEMS: Final = (
@@ -123,14 +99,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         action="jwks",
         summary="The public halves of the secrets whose rule says `jwks: true`, current and in grace",
         answer=JwkSet,
-        parameters=(
-            Parameter(
-                name="If-None-Match",
-                where="header",
-                description="The ETag of a set in double quotes, or several: 304 where one of them is that of now",
-                schema={"type": "string"},
-            ),
-        ),
+        parameters=(params.IF_NONE_MATCH_SET,),
         handler=handlers.jwks,
     ),
     ClientRoute(
@@ -160,14 +129,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         summary="What changed since a position, of what the caller may read, deleted ones too",
         needs="any client",
         answer=Changes,
-        parameters=(
-            Parameter(
-                name="since",
-                where="query",
-                description="EPOCH:GENERATION, as Vault-Generation has it; without it: all of it",
-                schema={"type": "string", "pattern": "^[^:]+:(0|[1-9][0-9]*)$"},
-            ),
-        ),
+        parameters=(params.SINCE_POSITION,),
         problems=(*_READ_PROBLEMS, "history-gone"),
         handler=handlers.changes,
     ),
@@ -179,18 +141,8 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         needs="any client",
         answer=Schedule,
         parameters=(
-            Parameter(
-                name="days",
-                where="query",
-                description="How far ahead",
-                schema=_integer(1, queries.MAX_DAYS, default=queries.DEFAULT_DAYS),
-            ),
-            Parameter(
-                name="secret",
-                where="query",
-                description="Only of this name, or of those that this glob (* and ?) matches",
-                schema={"type": "string", "pattern": "^[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,127}$"},
-            ),
+            params.DAYS,
+            params.PATTERN,
         ),
         problems=_READ_PROBLEMS,
         handler=handlers.schedule,
@@ -203,32 +155,12 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         needs="read",
         answer=SecretAnswer,
         parameters=(
-            _NAME,
-            Parameter(
-                name="version",
-                where="query",
-                description="A version's number, or `previous`; excludes kid",
-                schema={"oneOf": [_integer(1), {"const": "previous"}]},
-            ),
-            Parameter(
-                name="kid",
-                where="query",
-                description="A version's kid; excludes version",
-                schema={"type": "string", "pattern": "^[A-Za-z0-9_-]{16,64}$"},
-            ),
-            Parameter(
-                name="min_generation",
-                where="query",
-                description="409 `behind` while the vault hasn't reached this generation",
-                schema=_integer(0),
-            ),
-            Parameter(
-                name="If-None-Match",
-                where="header",
-                description="Kids in double quotes, or *: 304 where one of them is the version asked for",
-                schema={"type": "string"},
-            ),
-            _INSTANCE,
+            params.NAME,
+            params.VERSION,
+            params.KID,
+            params.MIN_GENERATION,
+            params.IF_NONE_MATCH,
+            params.INSTANCE,
         ),
         problems=(*_READ_PROBLEMS, "forbidden", "not-found", "version-not-found", "behind"),
         handler=handlers.read,
@@ -240,7 +172,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         summary="Who has the current version, who an earlier one, who may read the secret and never did",
         needs="rotate, or audit",
         answer=Consumers,
-        parameters=(_NAME,),
+        parameters=(params.NAME,),
         problems=(*_READ_PROBLEMS, "forbidden", "not-found"),
         handler=handlers.consumers,
     ),
@@ -252,7 +184,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         needs="read",
         answer=AcknowledgedVersion,
         body=AcknowledgeRequest,
-        parameters=(_NAME, _INSTANCE),
+        parameters=(params.NAME, params.INSTANCE),
         problems=(*_READ_PROBLEMS, *_BODY_PROBLEMS, "forbidden", "not-found", "version-not-found"),
         handler=handlers.acknowledge,
     ),
@@ -265,7 +197,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         answer=Metadata,
         status=201,
         body=CreateSecret,
-        parameters=(_IDEMPOTENCY,),
+        parameters=(params.IDEMPOTENCY_KEY,),
         problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "exists", "value-required"),
         handler=handlers.create,
     ),
@@ -279,7 +211,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         status=201,
         body=CreateSecrets,
         max_body=8 * MIB,
-        parameters=(_IDEMPOTENCY,),
+        parameters=(params.IDEMPOTENCY_KEY,),
         problems=(
             *_CHANGE_PROBLEMS,
             *_BODY_PROBLEMS,
@@ -301,14 +233,9 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         answer=Metadata,
         body=PutSecret,
         parameters=(
-            _NAME,
-            Parameter(
-                name="If-Match",
-                where="header",
-                description="The kid, in double quotes, that has to be the current one; else 412",
-                schema={"type": "string"},
-            ),
-            _IDEMPOTENCY,
+            params.NAME,
+            params.IF_MATCH,
+            params.IDEMPOTENCY_KEY,
         ),
         problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "not-found", "precondition-failed", "rotation-pending"),
         handler=handlers.update,
@@ -323,7 +250,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         answer=Rotated,
         body=RotateRequest,
         max_body=8 * MIB,
-        parameters=(_IDEMPOTENCY,),
+        parameters=(params.IDEMPOTENCY_KEY,),
         problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "not-found", "value-required", "rotation-pending"),
         handler=handlers.rotate,
     ),
@@ -336,7 +263,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         later=True,
         answer=Metadata,
         body=RestoreRequest,
-        parameters=(_NAME, _IDEMPOTENCY),
+        parameters=(params.NAME, params.IDEMPOTENCY_KEY),
         problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "not-found", "version-not-found", "rotation-pending"),
         handler=handlers.restore,
     ),
@@ -348,7 +275,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         needs="rotate",
         answer=Metadata,
         later=True,
-        parameters=(_NAME, _IDEMPOTENCY),
+        parameters=(params.NAME, params.IDEMPOTENCY_KEY),
         problems=(*_CHANGE_PROBLEMS, "not-found"),
         handler=handlers.cancel,
     ),
@@ -360,7 +287,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         needs="delete",
         answer=None,
         status=204,
-        parameters=(_NAME, _IDEMPOTENCY),
+        parameters=(params.NAME, params.IDEMPOTENCY_KEY),
         problems=(*_CHANGE_PROBLEMS, "not-found"),
         handler=handlers.delete,
     ),
@@ -372,7 +299,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         needs="admin",
         answer=KeyRotated,
         body=RotateKeyRequest,
-        parameters=(_IDEMPOTENCY,),
+        parameters=(params.IDEMPOTENCY_KEY,),
         problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "passphrase-pending"),
         handler=handlers.rotate_key,
     ),
@@ -384,19 +311,9 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         needs="audit",
         answer=handlers.NDJSON,
         parameters=(
-            Parameter(name="after", where="query", description="Only lines after this sequence", schema=_integer(0)),
-            Parameter(
-                name="since",
-                where="query",
-                description="Only lines from this time on, RFC 3339",
-                schema={"type": "string", "format": "date-time"},
-            ),
-            Parameter(
-                name="limit",
-                where="query",
-                description="How many lines at most",
-                schema=_integer(1, queries.MAX_LINES, default=queries.DEFAULT_LINES),
-            ),
+            params.AFTER,
+            params.SINCE_TIME,
+            params.LIMIT,
         ),
         problems=(*_READ_PROBLEMS, "forbidden", "history-gone"),
         handler=handlers.audit,
