@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import signal
@@ -15,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import Broker
-from tests.support.daemon import COMMANDS, Daemon
+from tests.support.daemon import Daemon
 from tests.support.http import Api
+from tests.support.operators import Operators
 from tests.support.waiting import PATIENCE_SECS, eventually
 
 Unique = Callable[..., str]
-Run = Callable[..., "subprocess.Popen[str]"]
 
 HEAD = "import os, pathlib, signal, sys; told = open(sys.argv[1], 'a', buffering=1); "
 SERVICE = HEAD + "told.write(os.environ['DB'] + '\\n'); signal.pause()"
@@ -61,40 +60,10 @@ def told(tmp_path: Path) -> Callable[[], list[str]]:
 
 
 @pytest.fixture
-def run(daemon: Daemon, tmp_path: Path) -> Iterator[Run]:
-    """Start `secretsctl run` as `backend`; what it says goes to `said`, numbered."""
-    started: list[subprocess.Popen[str]] = []
-    numbers = itertools.count(1)
-
-    def start(*arguments: str | Path, client: str = "admin", url: str | None = None) -> subprocess.Popen[str]:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "JARVIS_SECRETS_URL": url or f"http://127.0.0.1:{daemon.port}",
-            "JARVIS_CLIENT_ID": client,
-            "JARVIS_SECRETS_PUBKEY": str(daemon.public_key_path),
-        }
-        with (tmp_path / f"said{next(numbers)}").open("w") as said:
-            process = subprocess.Popen(
-                [COMMANDS / "secretsctl", "run", *arguments],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                text=True,
-                start_new_session=True,
-            )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(PATIENCE_SECS)
-
-
-def said(tmp_path: Path, number: int = 1) -> str:
-    return (tmp_path / f"said{number}").read_text()
+def run(daemon: Daemon, tmp_path: Path) -> Iterator[Operators]:
+    """Start `secretsctl run`, by itself as `admin`."""
+    with Operators(daemon, "run", tmp_path) as running:
+        yield running
 
 
 def python(code: str, *arguments: str | Path) -> list[str | Path]:
@@ -102,7 +71,7 @@ def python(code: str, *arguments: str | Path) -> list[str | Path]:
 
 
 def test_the_child_is_started_anew_with_the_value_of_a_rotation(
-    api: Api, run: Run, tmp_path: Path, told: Callable[[], list[str]], unique: Unique
+    api: Api, run: Operators, tmp_path: Path, told: Callable[[], list[str]], unique: Unique
 ) -> None:
     name = api.create(unique("password"))["name"]
     first = api.value(name)
@@ -111,12 +80,12 @@ def test_the_child_is_started_anew_with_the_value_of_a_rotation(
     api.rotate(name)
     eventually(lambda: told() == [first, api.value(name)], "a new child has the new value")
     assert running.poll() is None
-    assert first not in said(tmp_path)
-    assert api.value(name) not in said(tmp_path)
+    assert first not in run.said()
+    assert api.value(name) not in run.said()
 
 
 def test_the_child_is_signalled_after_its_file_has_the_new_value(
-    api: Api, run: Run, memory: Path, tmp_path: Path, told: Callable[[], list[str]], unique: Unique
+    api: Api, run: Operators, memory: Path, tmp_path: Path, told: Callable[[], list[str]], unique: Unique
 ) -> None:
     name = api.create(unique("password"))["name"]
     first = api.value(name)
@@ -128,7 +97,7 @@ def test_the_child_is_signalled_after_its_file_has_the_new_value(
 
 
 def test_a_child_that_dies_at_once_after_a_rotation_is_reported_and_not_started_again(
-    api: Api, run: Run, tmp_path: Path, told: Callable[[], list[str]], unique: Unique
+    api: Api, run: Operators, tmp_path: Path, told: Callable[[], list[str]], unique: Unique
 ) -> None:
     name = api.create(unique("password"))["name"]
     first = api.value(name)
@@ -138,12 +107,12 @@ def test_a_child_that_dies_at_once_after_a_rotation_is_reported_and_not_started_
     api.rotate(name)
     assert running.wait(PATIENCE_SECS) == 7
     assert told() == ["x", "x"]
-    assert f"told of {name} (version 2); it isn't started again" in said(tmp_path)
-    assert f"secretsctl restore {name} 1" in said(tmp_path)
+    assert f"told of {name} (version 2); it isn't started again" in run.said()
+    assert f"secretsctl restore {name} 1" in run.said()
 
 
 def test_what_changed_while_nobody_ran_is_taken_up_at_the_next_start(
-    api: Api, run: Run, memory: Path, tmp_path: Path, unique: Unique
+    api: Api, run: Operators, memory: Path, tmp_path: Path, unique: Unique
 ) -> None:
     start = unique("", start="away")
     name, other = api.create(f"{start}password")["name"], api.create(f"{start}token_old")["name"]
@@ -155,13 +124,13 @@ def test_what_changed_while_nobody_ran_is_taken_up_at_the_next_start(
     assert run(*arguments).wait(PATIENCE_SECS) == 0
     assert (memory / name).read_text() == api.value(name)
     assert not (memory / other).exists()
-    assert f"changed since the last run: {name} (version 2), {other} (removed)" in said(tmp_path, 2)
+    assert f"changed since the last run: {name} (version 2), {other} (removed)" in run.said(2)
     note = (memory / ".secretsctl-run.json").read_text()
     assert api.value(name) not in note
 
 
 def test_a_signal_is_passed_on_and_the_status_is_the_child_s(
-    api: Api, run: Run, tmp_path: Path, told: Callable[[], list[str]], unique: Unique
+    api: Api, run: Operators, tmp_path: Path, told: Callable[[], list[str]], unique: Unique
 ) -> None:
     name = api.create(unique("password"))["name"]
     polite = HEAD + "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9)); told.write('up\\n'); signal.pause()"
@@ -182,27 +151,29 @@ def test_a_signal_is_passed_on_and_the_status_is_the_child_s(
     ],
 )
 def test_the_status_tells_the_child_s_end_from_errors_of_run(
-    api: Api, run: Run, unique: Unique, arguments: list[str], status: int
+    api: Api, run: Operators, unique: Unique, arguments: list[str], status: int
 ) -> None:
     name = api.create(unique("password"))["name"]
     assert run("--env", f"DB={name}", *arguments).wait(PATIENCE_SECS) == status
 
 
-def test_nothing_is_started_where_a_secret_can_not_be_had(api: Api, run: Run, tmp_path: Path, unique: Unique) -> None:
+def test_nothing_is_started_where_a_secret_can_not_be_had(
+    api: Api, run: Operators, tmp_path: Path, unique: Unique
+) -> None:
     name = api.create(unique("password"))["name"]
     started = tmp_path / "started"
     assert run("--env", name, "--", "touch", started, client="backend").wait(PATIENCE_SECS) == 125
     assert run("--env", name, "--", "touch", started, url="http://127.0.0.1:1").wait(PATIENCE_SECS) == 125
     assert not started.exists()
-    assert "the policy doesn't allow it" in said(tmp_path, 1)
+    assert "the policy doesn't allow it" in run.said(1)
 
 
-def test_files_on_a_disk_are_refused(api: Api, run: Run, tmp_path: Path, unique: Unique) -> None:
+def test_files_on_a_disk_are_refused(api: Api, run: Operators, tmp_path: Path, unique: Unique) -> None:
     name = api.create(unique("password"))["name"]
     folder = tmp_path / "files"
     found = subprocess.run(["stat", "-fc", "%T", tmp_path], capture_output=True, text=True, check=True)
     if found.stdout.strip() == "tmpfs":
         pytest.skip("the temporary folder is a tmpfs here")
     assert run("--files", folder, "--secret", name, "--", "true").wait(PATIENCE_SECS) == 125
-    assert "is on a disk" in said(tmp_path)
+    assert "is on a disk" in run.said()
     assert not list(folder.iterdir())

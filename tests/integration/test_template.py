@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,13 +10,13 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.certificates import certified
-from tests.support.daemon import COMMANDS, Daemon
+from tests.support.daemon import Daemon
 from tests.support.http import Api
 from tests.support.nginx import PROGRAM, Nginx, Requests
+from tests.support.operators import Operators
 from tests.support.waiting import PATIENCE_SECS, eventually
 
 Unique = Callable[..., str]
-Render = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="module")
@@ -34,40 +31,15 @@ def api(daemon: Daemon) -> Api:
 
 
 @pytest.fixture
-def render(daemon: Daemon, tmp_path: Path) -> Iterator[Render]:
-    """Start `secretsctl template` as `admin`; what it says goes to `said`, numbered."""
-    started: list[subprocess.Popen[str]] = []
-    numbers = itertools.count(1)
-
-    def start(*arguments: str | Path, client: str = "admin") -> subprocess.Popen[str]:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "JARVIS_SECRETS_URL": f"http://127.0.0.1:{daemon.port}",
-            "JARVIS_CLIENT_ID": client,
-            "JARVIS_SECRETS_PUBKEY": str(daemon.public_key_path),
-        }
-        with (tmp_path / f"said{next(numbers)}").open("w") as said:
-            process = subprocess.Popen(
-                [COMMANDS / "secretsctl", "template", *arguments],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                text=True,
-            )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(PATIENCE_SECS)
+def render(daemon: Daemon, tmp_path: Path) -> Iterator[Operators]:
+    """Start `secretsctl template`, by itself as `admin`."""
+    with Operators(daemon, "template", tmp_path) as running:
+        yield running
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> Callable[..., str]:
-    return lambda number=1: (tmp_path / f"said{number}").read_text()
+def said(render: Operators) -> Callable[..., str]:
+    return render.said
 
 
 @pytest.fixture
@@ -84,7 +56,12 @@ def written(tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.mark.skipif(PROGRAM is None, reason="nginx isn't installed")
 def test_nginx_serves_a_rotated_value_without_a_failed_request_and_a_broken_one_never(
-    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], said: Callable[..., str], unique: Unique
+    api: Api,
+    render: Operators,
+    tmp_path: Path,
+    written: Callable[[str], Path],
+    said: Callable[..., str],
+    unique: Unique,
 ) -> None:
     name = api.create(unique("token"), value="first-value")["name"]
     nginx = Nginx(tmp_path)
@@ -114,7 +91,7 @@ def test_nginx_serves_a_rotated_value_without_a_failed_request_and_a_broken_one_
 
 @pytest.mark.slow
 def test_fifty_rotations_are_one_reload(
-    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], unique: Unique
+    api: Api, render: Operators, tmp_path: Path, written: Callable[[str], Path], unique: Unique
 ) -> None:
     start = unique("", start="many")
     names = [f"{start}{number:02}_password" for number in range(50)]
@@ -131,7 +108,12 @@ def test_fifty_rotations_are_one_reload(
 
 
 def test_what_was_rotated_while_nobody_ran_is_acted_on_at_the_start(
-    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], said: Callable[..., str], unique: Unique
+    api: Api,
+    render: Operators,
+    tmp_path: Path,
+    written: Callable[[str], Path],
+    said: Callable[..., str],
+    unique: Unique,
 ) -> None:
     name = api.create(unique("password"))["name"]
     reloads = tmp_path / "reloads"
@@ -154,7 +136,7 @@ def test_what_was_rotated_while_nobody_ran_is_acted_on_at_the_start(
 
 @pytest.mark.slow
 def test_a_pair_is_checked_in_its_place_and_taken_back_together(
-    api: Api, render: Render, tmp_path: Path, written: Callable[..., Path], said: Callable[..., str], unique: Unique
+    api: Api, render: Operators, tmp_path: Path, written: Callable[..., Path], said: Callable[..., str], unique: Unique
 ) -> None:
     start = unique("", start="pair")
     left, right = (api.create(f"{start}{side}_token", value="same")["name"] for side in ("left", "right"))
@@ -178,7 +160,7 @@ def test_a_pair_is_checked_in_its_place_and_taken_back_together(
 @pytest.mark.slow
 @pytest.mark.skipif(PROGRAM is None, reason="nginx isn't installed")
 def test_nginx_gets_a_certificate_and_its_key_together_and_never_half_of_a_pair(
-    api: Api, render: Render, tmp_path: Path, written: Callable[..., Path], said: Callable[..., str], unique: Unique
+    api: Api, render: Operators, tmp_path: Path, written: Callable[..., Path], said: Callable[..., str], unique: Unique
 ) -> None:
     start = unique("", start="tls")
     pairs = [certified(tmp_path, f"generation{number}") for number in range(3)]
@@ -212,7 +194,12 @@ def test_nginx_gets_a_certificate_and_its_key_together_and_never_half_of_a_pair(
 
 @pytest.mark.slow
 def test_a_file_that_no_check_has_passed_before_a_kill_is_taken_back_at_the_next_start(
-    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], said: Callable[..., str], unique: Unique
+    api: Api,
+    render: Operators,
+    tmp_path: Path,
+    written: Callable[[str], Path],
+    said: Callable[..., str],
+    unique: Unique,
 ) -> None:
     name = api.create(unique("token"), value="good")["name"]
     target, hang = tmp_path / "conf", tmp_path / "hang"
@@ -230,7 +217,12 @@ def test_a_file_that_no_check_has_passed_before_a_kill_is_taken_back_at_the_next
 
 @pytest.mark.slow
 def test_a_reload_that_fails_is_tried_again_without_another_change(
-    api: Api, render: Render, tmp_path: Path, written: Callable[[str], Path], said: Callable[..., str], unique: Unique
+    api: Api,
+    render: Operators,
+    tmp_path: Path,
+    written: Callable[[str], Path],
+    said: Callable[..., str],
+    unique: Unique,
 ) -> None:
     name = api.create(unique("password"))["name"]
     ready, reloads = tmp_path / "ready", tmp_path / "reloads"
