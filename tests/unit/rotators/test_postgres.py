@@ -62,42 +62,47 @@ def where(postgres: Postgres) -> dict[str, object]:
     }
 
 
-class TestAnAdministratorSetsThePassword(Conformance):
-    @pytest.fixture
-    def end(
-        self, postgres: Postgres, new_role: Callable[[str], str], where: dict[str, object], silent_port: int
-    ) -> Server:
-        role = new_role(OLD.replace("'", "''"))
+@pytest.fixture
+def server_end(postgres: Postgres, silent_port: int) -> Callable[..., Server]:
+    """Make the other end of a rule with these members, which begins with the value `old`."""
+
+    def make(members: Mapping[str, object], old: Sensitive, *, old_works_after_set: bool = False) -> Server:
         return Server(
-            members={**where, "role": role, **ADMIN},
-            old=Sensitive(OLD.encode()),
+            members=members,
+            old=old,
+            old_works_after_set=old_works_after_set,
             secrets={"pg_admin_password": Sensitive(SUPERUSER_PASSWORD.encode())},
             server=postgres,
             silent_port=silent_port,
         )
+
+    return make
+
+
+class TestAnAdministratorSetsThePassword(Conformance):
+    @pytest.fixture
+    def end(
+        self, server_end: Callable[..., Server], new_role: Callable[[str], str], where: dict[str, object]
+    ) -> Server:
+        role = new_role(OLD.replace("'", "''"))
+        return server_end({**where, "role": role, **ADMIN}, Sensitive(OLD.encode()))
 
 
 @pytest.mark.slow
 class TestTheRoleChangesItsOwnPassword(Conformance):
     @pytest.fixture
     def end(
-        self, postgres: Postgres, new_role: Callable[[str], str], where: dict[str, object], silent_port: int
+        self, server_end: Callable[..., Server], new_role: Callable[[str], str], where: dict[str, object]
     ) -> Server:
         role = new_role(OLD.replace("'", "''"))
-        return Server(
-            members={**where, "role": role},
-            old=Sensitive(OLD.encode()),
-            secrets={"pg_admin_password": Sensitive(SUPERUSER_PASSWORD.encode())},
-            server=postgres,
-            silent_port=silent_port,
-        )
+        return server_end({**where, "role": role}, Sensitive(OLD.encode()))
 
 
 @pytest.mark.slow
 class TestTwoRolesInTurn(Conformance):
     @pytest.fixture
     def end(
-        self, postgres: Postgres, new_role: Callable[[str], str], where: dict[str, object], silent_port: int
+        self, server_end: Callable[..., Server], new_role: Callable[[str], str], where: dict[str, object]
     ) -> Server:
         roles = [new_role(OLD.replace("'", "''")), new_role("never used")]
         members = {**where, "roles": roles, **ADMIN}
@@ -106,14 +111,7 @@ class TestTwoRolesInTurn(Conformance):
             .build()
             .shape(Sensitive(OLD.encode()), Sensitive(f"postgresql://{roles[1]}:x@h/d".encode()))
         )
-        return Server(
-            members=members,
-            old=first,
-            old_works_after_set=True,
-            secrets={"pg_admin_password": Sensitive(SUPERUSER_PASSWORD.encode())},
-            server=postgres,
-            silent_port=silent_port,
-        )
+        return server_end(members, first, old_works_after_set=True)
 
 
 async def test_a_server_with_another_authoritys_certificate_is_given_nothing(
