@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stage::{read, serves, Follower, Stage, QUICK};
+use crate::stage::{read, serves, settle, Follower, Stage, QUICK};
 
 /// A generation that the daemon of the test never comes to.
 const AHEAD: u64 = 1_000_000;
@@ -127,6 +127,8 @@ async fn a_slow_replay_of_an_earlier_session_looks_like_silence() {
     stage.call(json!({ "do": "heard", "topics": ["*/checkpoint/*"], "count": 4 }));
     stage.run("restart");
     serves(&db.client, "db", "three").await;
+    // Only a client that knows the new session can tell the former one.
+    settle(&db.client).await;
     stage.drop_messages(&["*"]);
     let stale = db.stat("stale_checkpoints");
     stage.update("db", "four");
