@@ -10,12 +10,13 @@ use secrecy::SecretString;
 use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
 use tokio::sync::oneshot;
 
+use crate::builder::Builder;
 use crate::counts::Counts;
 use crate::engine::{self, Command};
 use crate::error::{Result, SecretsError};
 use crate::model::check_name;
 use crate::secret::Secret;
-use crate::settings::{Builder, Settings};
+use crate::settings::Settings;
 use crate::state::{Readers, State};
 use crate::time::Clock;
 use crate::watch::Watch;

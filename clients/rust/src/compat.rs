@@ -6,8 +6,8 @@
 use anyhow::{Context, Result};
 use secrecy::ExposeSecret;
 
+use crate::builder::Builder;
 use crate::default::client_or;
-use crate::settings::Builder;
 
 /// The name in the policy when `JARVIS_CLIENT_ID` is not set.
 const CLIENT_ID: &str = "backend";

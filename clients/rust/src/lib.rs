@@ -23,6 +23,7 @@
 //! Python client, one by one: `docs/client-rust.md` and `docs/client.md` of the project.
 
 mod acknowledge;
+mod builder;
 mod bus;
 mod cache;
 mod client;
@@ -47,10 +48,10 @@ mod trust;
 mod verify;
 mod watch;
 
+pub use builder::Builder;
 pub use client::SecretsClient;
 pub use default::get_secret;
 pub use error::{Result, SecretsError};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
 pub use secret::{Encoding, Secret};
-pub use settings::Builder;
 pub use watch::Watch;
