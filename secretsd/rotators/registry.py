@@ -124,7 +124,7 @@ def _find(kind: str) -> type[Rotator[Any]]:
 def _load(kind: str, point: EntryPoint) -> type[Rotator[Any]]:
     try:
         found = point.load()
-    except Exception as error:  # another distribution's import can raise anything
+    except (Exception, SystemExit) as error:  # another distribution's import can raise anything
         raise Misconfigured(
             f"the kind {shown(kind)} can't be loaded from {point.value}: {type(error).__name__}; repair or remove "
             "the distribution that brings it",

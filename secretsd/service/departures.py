@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
-from secretsd.model import Encoding
+from secretsd.model import MAX_VALUE_BYTES, Encoding
 from secretsd.rotation.announce import SCHEDULE, Announcer, Cause, clean_reason
 from secretsd.rotation.pending import asked_again, begun, cancelled, dropped, in_way, tidying
 from secretsd.rotators import Refused, Rotator, RotatorRule
@@ -19,6 +19,9 @@ from secretsd.vault.keys import new_id
 from secretsd.vault.vault import Vault
 
 Value = tuple[Sensitive, Encoding]
+
+FOREIGN: Final = (Exception, SystemExit)
+"""What another distribution's code can raise; none of it may end the daemon, or the schedule."""
 
 NO_ROTATOR: Final = (
     "A rotation is under way, and the policy names no rotator for this secret any more: put the rule back, or cancel "
@@ -105,8 +108,8 @@ class Departures:
         generated, encoding = self._generated(name, record)
         current = self._vault.open(name, record.current)
         try:
-            return rotator.shape(generated, current), encoding
-        except Exception as error:  # noqa: BLE001 — another distribution's code can raise anything
+            return _sound(rotator.shape(generated, current))
+        except FOREIGN as error:
             if lenient:
                 return generated, encoding
             raise _refused(error, generated, current) from None
@@ -118,7 +121,7 @@ class Departures:
         current = self._vault.open(name, record.current)
         try:
             account = rotator.next_account(current)
-        except Exception as error:  # noqa: BLE001 — another distribution's code can raise anything
+        except FOREIGN as error:
             raise _refused(error, new, current) from None
         turn = "another account's login" if account is None else f"a login of {account}, whose turn it is"
         reason = scrubbed(f"give {turn}", (new, current))
@@ -127,7 +130,7 @@ class Departures:
     def _displaced(self, name: str, kept: VersionRecord, rotator: Rotator[Any], new: Sensitive) -> bool:
         try:
             return rotator.displaces(self._vault.open(name, kept), new)
-        except Exception:  # noqa: BLE001 — the same; a version too many in grace does no harm
+        except FOREIGN:  # a version too many in grace does no harm
             return False
 
 
@@ -158,10 +161,21 @@ def _given_up(
 def _checked(rotator: Rotator[Any], value: Sensitive) -> None:
     try:
         rotator.check(value)
-    except Exception as error:  # noqa: BLE001 — another distribution's code can raise anything
+    except FOREIGN as error:
         raise _refused(error, value) from None
 
 
-def _refused(error: Exception, *values: Sensitive) -> Problem:
+def _sound(made: object) -> Value:
+    """Return what a rotator has shaped, where the vault can keep it. Raises Refused."""
+    if not isinstance(made, Sensitive) or not 0 < len(made.reveal()) <= MAX_VALUE_BYTES:
+        raise Refused(f"the rotator shaped no value of 1 to {MAX_VALUE_BYTES} bytes: repair the rotator")
+    try:
+        made.reveal().decode()
+    except UnicodeDecodeError:
+        return made, "base64"
+    return made, "utf-8"
+
+
+def _refused(error: BaseException, *values: Sensitive) -> Problem:
     reason = error.reason if isinstance(error, Refused) else f"the rotator can't use it ({type(error).__name__})"
     return Problem("invalid-request", f"value: {scrubbed(reason, values)}.")

@@ -37,18 +37,29 @@ class Errand:
         order = self.order.reversed() if reverse else self.order
         said: str | None = None
         final = False
+        limit = asyncio.timeout(self.rule.timeout_ms / 1000)
         try:
-            async with asyncio.timeout(self.rule.timeout_ms / 1000):
+            async with limit:
                 await getattr(self.rule.build(), method)(order)
         except RotatorError as error:
             said, final = error.reason, isinstance(error, Refused)
-        except TimeoutError:
-            said = f"no answer within {self.rule.timeout_ms // 1000} s"
-        except Exception as error:  # noqa: BLE001 — foreign code, and anything may be in the text
-            said = f"an unforeseen {type(error).__name__} in the rotator"
+        except BaseException as error:  # foreign code can raise SystemExit too, and anything may be in the text
+            if _meant_for_us(error):
+                raise
+            late = isinstance(error, TimeoutError) and limit.expired()
+            seconds = self.rule.timeout_ms // 1000
+            said = f"no answer within {seconds} s" if late else f"an unforeseen {type(error).__name__} in the rotator"
         if said is None:
             return None
         return Fault(clean_reason(f"{method}: {scrubbed(said, self.known)}") or method, final)
+
+
+def _meant_for_us(error: BaseException) -> bool:
+    """Tell whether the daemon itself is to end, or the step's task; a rotator's own task may be cancelled as well."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt)
 
 
 class Orders:
