@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from typing import Final
 
 from msgspec import UnsetType
 from prometheus_client.exposition import choose_encoder
@@ -28,6 +30,8 @@ from secretsd.model import (
 NDJSON = "application/x-ndjson"
 ACCEPTED = 202
 """What was asked for is in the journal, and not through to the other end yet."""
+_FORMAT_VERSION: Final = re.compile(r";\s*version=([^;]*)")
+_FORMAT_VERSIONS: Final = frozenset({"0.0.1", "0.0.4", "1.0.0"})
 
 
 def health(service: Service, incoming: Incoming) -> Answer:
@@ -39,7 +43,7 @@ def health(service: Service, incoming: Incoming) -> Answer:
 
 def metrics(service: Service, incoming: Incoming) -> Answer:
     """GET /metrics, in the format that the scraper asks for."""
-    encode, content_type = choose_encoder(incoming.headers.get("Accept", ""))
+    encode, content_type = choose_encoder(_known_formats(incoming.headers.get("Accept", "")))
     return Answer(200, encode(service.metrics.registry), content_type=content_type)
 
 
@@ -210,6 +214,18 @@ async def audit(service: Service, caller: Caller, incoming: Incoming) -> Answer:
         limit=queries.DEFAULT_LINES if limit is None else limit,
     )
     return await StreamedAnswer.of_pieces(answered.value, content_type=NDJSON, position=answered.position)
+
+
+def _known_formats(accept: str) -> str:
+    """Return an Accept header without the formats of a version that there isn't.
+
+    The library would repeat such a version in its answer, or fail on it.
+    """
+    return ",".join(
+        one
+        for one in accept.split(",")
+        if all(version.strip() in _FORMAT_VERSIONS for version in _FORMAT_VERSION.findall(one))
+    )
 
 
 def _under_way(value: Metadata) -> bool:

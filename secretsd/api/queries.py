@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl
 
 from secretsd.api.incoming import Incoming
 from secretsd.api.problems import unreadable
-from secretsd.model import MAX_SAFE_INTEGER, is_pattern
+from secretsd.model import MAX_SAFE_INTEGER, NEVER_MS, is_pattern
 from secretsd.service import Selector
 
 DEFAULT_LINES: Final = 1000
@@ -18,6 +18,9 @@ DEFAULT_DAYS: Final = 90
 MAX_DAYS: Final = 366
 
 CURRENT: Final = Selector()
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 _NUMBER: Final = re.compile(r"(?:0|[1-9][0-9]{0,15})\Z")
 _KID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}\Z")
@@ -105,7 +108,9 @@ def instant(found: dict[str, str], name: str) -> int | None:
         moment = datetime.fromisoformat(text.upper())
     except ValueError:
         raise refusal from None
-    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)
+    # Up to the next millisecond, which is what lines have; an offset must not lead out of the years that they have.
+    whole = -((_EPOCH - moment) // timedelta(milliseconds=1))
+    return max(_FIRST_MS, min(whole, NEVER_MS))
 
 
 def idempotency_key(incoming: Incoming) -> str | None:

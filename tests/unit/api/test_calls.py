@@ -122,6 +122,11 @@ async def test_a_query_that_is_not_exactly_right_is_400(ask: Ask, service: FakeS
         ("/audit?since=1970-01-01T00:00:01.5Z", {"after": None, "since_ms": 1500, "limit": 1000}),
         ("/audit?since=1970-01-01t01:00:00%2B01:00", {"after": None, "since_ms": 0, "limit": 1000}),
         ("/audit?since=2026-11-23T17:00:00.123Z", {"after": None, "since_ms": 1795453200123, "limit": 1000}),
+        # As a fraction of seconds in binary this one is a little less than its milliseconds.
+        ("/audit?since=2026-11-23T17:00:00.057Z", {"after": None, "since_ms": 1795453200057, "limit": 1000}),
+        ("/audit?since=2026-11-23T17:00:00.0561Z", {"after": None, "since_ms": 1795453200057, "limit": 1000}),
+        ("/audit?since=9999-12-31T23:59:59-01:00", {"after": None, "since_ms": 253402300799999, "limit": 1000}),
+        ("/audit?since=0001-01-01T00:00:00%2B01:00", {"after": None, "since_ms": -62135596800000, "limit": 1000}),
     ],
 )
 async def test_audit_lines_are_asked_for_by_sequence_and_time(
@@ -275,6 +280,13 @@ async def test_prometheus_gets_the_format_that_it_asks_for(ask: Ask, accept: str
     assert reply.status == 200
     assert content_type in reply.headers["content-type"]
     assert b"fake_things_total 0.0" in reply.body
+
+
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
+@pytest.mark.parametrize("version", ["planted", "1..0", "1.0.0.planted", "2.0.0", ""])
+async def test_a_format_that_there_is_not_is_neither_an_error_nor_repeated(ask: Ask, kind: str, version: str) -> None:
+    reply = await ask("GET", "/metrics", {"Accept": f"{kind}; version={version}"}, client=None)
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
 
 
 async def test_key_sets_are_answered(ask: Ask) -> None:
