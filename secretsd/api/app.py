@@ -23,6 +23,10 @@ log = logging.getLogger("secretsd.api")
 
 _ID_DIGITS: Final = 16
 _STOCK: Final = 64
+_PARSER_SAYS: Final = {
+    "Missing 'Host' header in request.": "Send a Host header.",
+    "Too many headers received": "Send fewer headers; 64 are the most.",
+}
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
@@ -73,7 +77,10 @@ class App:
         if isinstance(error, LineTooLong):
             problem = problems.unreadable("The request line or a header is too long; 8 KiB is the most.")
         elif isinstance(error, HttpProcessingError) or error is None:
-            problem = problems.unreadable("This isn't a request of HTTP/1.1.")
+            said = None if error is None else _PARSER_SAYS.get(error.message)
+            problem = problems.unreadable(
+                said or "This isn't a request of HTTP/1.1: look at its method, its headers and the framing of its body."
+            )
         else:
             problem = problems.unexpected(error, request_id)
         answer = problems.render(problem, request_id)

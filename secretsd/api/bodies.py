@@ -109,8 +109,9 @@ def _names(body: Request) -> Iterable[str]:
 
 
 async def _receive(raw: BaseRequest, limit: int) -> bytes:
-    if "Expect" in raw.headers:
-        # The guards have let only 100-continue through. What follows is still the first of the answer.
+    if "Expect" in raw.headers and raw.version.minor > 0:
+        # The guards have let only 100-continue through; HTTP/1.0 doesn't know it (RFC 9110, 10.1.1). What follows is
+        # still the first of the answer.
         await raw.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         raw.writer.output_size = 0
     received = bytearray()

@@ -21,7 +21,7 @@ from secretsd.config import Config
 from secretsd.errors import Problem
 from secretsd.model import is_name
 
-_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,255}))(?::[0-9]{1,5})?\Z")
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,255}))(?::[0-9]{0,5})?\Z")
 _JSON_TYPE: Final = re.compile(r'application/json[ \t]*(?:;[ \t]*charset="?utf-8"?[ \t]*)?\Z', re.IGNORECASE)
 
 _ONCE: Final = frozenset(
@@ -34,6 +34,7 @@ _ONCE: Final = frozenset(
         b"host",
         b"idempotency-key",
         b"if-match",
+        b"sec-fetch-site",
         b"x-jarvis-client",
         b"x-jarvis-instance",
     }

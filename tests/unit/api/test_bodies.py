@@ -137,6 +137,13 @@ async def test_an_expectation_is_met_before_the_body_is_read(port: int, service:
     assert (await wire.reply()).status == 200
 
 
+async def test_http_1_0_knows_no_expectation(port: int, connect: Connect) -> None:
+    wire = await connect(port)
+    whole = request("PUT", "/secret/a", {"Expect": "100-continue"}, b'{"value":"v"}')
+    await wire.send(whole.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1))
+    assert (await wire.reply()).status == 200
+
+
 async def test_a_body_that_is_refused_is_not_asked_for(ask: Ask) -> None:
     reply = await ask("PUT", "/secret/a", {"Expect": "100-continue", "Content-Length": "99999999"}, b"")
     assert reply.status == 413

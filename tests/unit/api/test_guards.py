@@ -78,6 +78,12 @@ async def test_what_a_page_or_a_proxy_sends_is_refused_and_audited(
     assert service.calls == []
 
 
+async def test_a_site_that_is_named_twice_is_refused(ask: Ask, service: FakeService) -> None:
+    reply = await ask("GET", "/secret/a", [("Sec-Fetch-Site", "none"), ("Sec-Fetch-Site", "cross-site")])
+    assert (reply.status, reply.problem) == (400, "invalid-request")
+    assert service.calls == []
+
+
 @pytest.mark.parametrize("path", OPEN)
 async def test_open_calls_refuse_foreign_requests_too(ask: Ask, path: str) -> None:
     assert (await ask("GET", path, {"Origin": "http://evil.example"}, client=None)).problem == "foreign-request"
@@ -105,6 +111,7 @@ async def test_a_page_asking_for_an_unknown_path_learns_nothing_of_paths(ask: As
         "localhost.",
         "127.0.0.1:1",
         "127.255.0.3",
+        "localhost:",
         "[::1]",
         "[::1]:8081",
         "vault.lan:80",
@@ -138,7 +145,7 @@ async def test_other_hosts_are_foreign(ask: Ask, service: FakeService, host: str
 
 async def test_a_missing_or_doubled_host_is_refused_on_tcp(ask: Ask, port: int, connect: Connect) -> None:
     reply = await ask("GET", "/secret/a", host=None)
-    assert (reply.status, reply.problem) == (400, "invalid-request")
+    assert (reply.status, reply.problem, reply.json["detail"]) == (400, "invalid-request", "Send a Host header.")
     wire = await connect(port)
     await wire.send(b"GET /secret/a HTTP/1.0\r\nX-Jarvis-Client: backend\r\n\r\n")
     assert (await wire.reply()).problem == "invalid-request"
