@@ -71,7 +71,35 @@ def test_a_rotation_keeps_the_form_of_a_signing_key_and_makes_another_key(like: 
     elif like.startswith(b"{"):
         assert msgspec.json.decode(new).keys() == {"kty", "crv", "d", "x"}
     else:
-        assert len(base64.b64decode(new, validate=True)) == 32
+        assert len(base64.b64decode(new + b"=" * (-len(new) % 4), altchars=b"-_")) == 32
+
+
+URL_SEED = b"\xff\xfe\xfd" * 10 + b"\xfb\xff"
+
+
+@pytest.mark.parametrize(
+    ("like", "pattern"),
+    [
+        (base64.b64encode(URL_SEED), rb"[A-Za-z0-9+/]{43}="),
+        (base64.b64encode(URL_SEED).rstrip(b"="), rb"[A-Za-z0-9+/]{43}"),
+        (base64.urlsafe_b64encode(URL_SEED), rb"[A-Za-z0-9_-]{43}="),
+        (b64url_encode(URL_SEED).encode(), rb"[A-Za-z0-9_-]{43}"),
+        # It doesn't say which of the two its reader knows, so the next one doesn't either.
+        (base64.b64encode(bytes(32)), rb"[A-Za-z0-9]{43}="),
+        (b64url_encode(bytes(32)).encode(), rb"[A-Za-z0-9]{43}"),
+    ],
+)
+def test_who_reads_one_base64_signing_key_reads_the_next(like: bytes, pattern: bytes) -> None:
+    for _ in range(20):
+        assert re.fullmatch(pattern, generate("jwt_signing_key", Sensitive(like + b"\n")).reveal())
+
+
+def test_a_rotated_jwk_is_used_as_the_one_before_and_has_not_its_name() -> None:
+    use = {"alg": "EdDSA", "use": "sig", "key_ops": ["sign"], "ext": True}
+    before = {**msgspec.json.decode(JWK), **use, "kid": "mine", "x5t": "of-the-old-one"}
+    after = msgspec.json.decode(generate("jwt_signing_key", Sensitive(msgspec.json.encode(before))).reveal())
+    assert {member: after[member] for member in use} == use
+    assert after.keys() == {"kty", "crv", "d", "x", *use}
 
 
 @pytest.mark.parametrize("form", [PEM, base64.b64encode(SEED), JWK])
