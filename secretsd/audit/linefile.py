@@ -59,7 +59,7 @@ class LineFile:
             failure = "it was moved away again and again"
         except OSError as error:
             failure = error.strerror or "no reason given"
-        self._give_up(keep=stands)
+        self._give_up()
         if stands:
             self._owed = data
         raise AuditWriteError(f"can't write {self.path}: {failure}", kept=stands)
@@ -148,11 +148,11 @@ class LineFile:
         self._size = there.st_size
         return self._file == (there.st_dev, there.st_ino)
 
-    def _give_up(self, *, keep: bool) -> None:
+    def _give_up(self) -> None:
         """Cut the file back to its last durable line and close it: after a failed sync a descriptor proves nothing."""
         if self._descriptor is None:
             return
-        if self._cut is not None and not keep:
+        if self._cut is not None:
             with contextlib.suppress(OSError):
                 if os.fstat(self._descriptor).st_size > self._cut[2]:
                     os.ftruncate(self._descriptor, self._cut[2])

@@ -174,6 +174,19 @@ def test_a_cut_that_fails_is_made_up_before_anything_is_added(
     assert path.read_bytes() == b"one\nthree\n"
 
 
+def test_a_cut_that_is_owed_to_one_file_is_not_made_to_another(
+    path: Path, file: LineFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy(monkeypatch, "fdatasync").fail()
+    spy(monkeypatch, "ftruncate").fail()
+    with pytest.raises(AuditWriteError):
+        file.append(b"two\n")
+    path.rename(rotated(path))
+    path.write_bytes(b"longer than the file that was cut\n")
+    file.append(b"three\n")
+    assert path.read_bytes() == b"longer than the file that was cut\nthree\n"
+
+
 def test_while_the_cut_can_not_be_made_nothing_is_added(
     path: Path, file: LineFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +230,8 @@ def test_a_file_moved_without_end_is_given_up_and_its_lines_are_owed(
         file.append(b"two\n")
     assert failure.value.kept
     file.append(b"three\n")
-    assert path.read_bytes() == b"two\nthree\n"
+    file.append(b"four\n")
+    assert path.read_bytes() == b"two\nthree\nfour\n"
 
 
 def test_lines_that_stand_in_a_rotated_file_come_first_in_the_next_one(
@@ -236,6 +250,15 @@ def test_lines_that_stand_in_a_rotated_file_come_first_in_the_next_one(
     assert path.read_bytes() == b"two\nfour\n"
 
 
+def test_half_a_line_is_cut_off_the_new_file_too(path: Path, file: LineFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.rename(rotated(path))
+    spy(monkeypatch, "fdatasync").fail(after=1)
+    with pytest.raises(AuditWriteError) as failure:
+        file.append(b"two\n")
+    assert failure.value.kept
+    assert (rotated(path).read_bytes(), path.read_bytes()) == (b"one\ntwo\n", b"")
+
+
 def test_a_path_that_can_not_be_looked_at_after_the_sync_leaves_the_lines_in_the_log(
     path: Path, file: LineFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,3 +269,18 @@ def test_a_path_that_can_not_be_looked_at_after_the_sync_leaves_the_lines_in_the
     assert path.read_bytes() == b"one\ntwo\n"
     file.append(b"three\n")
     assert path.read_bytes() == b"one\ntwo\ntwo\nthree\n"
+
+
+def test_a_probe_leaves_nothing_behind(path: Path, file: LineFile) -> None:
+    file.probe()
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync"])
+def test_a_probe_that_can_not_be_made_durable_fails_and_leaves_nothing_behind(
+    path: Path, file: LineFile, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    spy(monkeypatch, call).fail(errno.ENOSPC)
+    with pytest.raises(AuditWriteError, match="No space left"):
+        file.probe()
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
