@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from secretsd_bus import Event
+from secretsd_bus import Event, SigningKey, key_rotated
 
+from secretsd.audit.eventkeys import KEY_ROTATED
 from secretsd.audit.linefile import LineFile
 from secretsd.audit.log import BATCH_MOST, AuditLog, Entry
 from secretsd.errors import AuditWriteError
@@ -115,6 +116,15 @@ async def test_an_entry_that_can_not_be_worded_fails_alone(path: Path, log: Audi
     assert [event.data["n"] for event in whole_chain(KEY, [path])] == [1, 5]
 
 
+@pytest.mark.parametrize("ready", [None, SigningKey.generate()])
+async def test_a_key_that_is_not_at_hand_is_not_introduced(path: Path, log: AuditLog, ready: SigningKey | None) -> None:
+    log.successor = ready
+    with pytest.raises(ValueError, match="not the one that was made for it"):
+        await log.append(entry(0), Entry(KEY_ROTATED, None, key_rotated(SigningKey.generate())))
+    await log.append(entry(1))
+    assert [event.data for event in whole_chain(KEY, [path])] == [{"n": 1}]
+
+
 async def test_nothing_to_say_is_said_at_once(log: AuditLog) -> None:
     assert await asyncio.wait_for(log.append(), 5) == []
 
@@ -212,12 +222,14 @@ async def test_reopening_lets_the_next_line_go_to_the_new_file(path: Path, log: 
     assert [event.data["n"] for event in whole_chain(KEY, [rotated, path])] == [1, 2]
 
 
-async def test_closing_writes_what_waits(path: Path) -> None:
+async def test_closing_writes_what_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secretsd.audit.log.BATCH_MOST", 1)
     log = AuditLog(LineFile(path), chain(), FakeClock(), Metrics())
     waiting = [asyncio.ensure_future(log.append(entry(number))) for number in range(5)]
     await asyncio.sleep(0)
-    await log.close()
-    await asyncio.gather(*waiting)
+    async with asyncio.timeout(30):
+        await log.close()
+        await asyncio.gather(*waiting)
     assert len(whole_chain(KEY, [path])) == 5
 
 

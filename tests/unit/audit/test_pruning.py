@@ -131,6 +131,12 @@ def test_a_first_line_that_does_not_follow_what_was_pruned_is_named(path: Path) 
     assert "prev is not the hash of line 6, the last that audit.pruned.json says was pruned" in broken(path)
 
 
+def test_another_log_in_the_place_of_what_was_pruned_is_named(path: Path) -> None:
+    prune(path)
+    write(path, lines(9, size=1))
+    assert "it is another line 9 than the one that was pruned" in broken(path)
+
+
 def test_a_record_that_was_altered_is_named(path: Path) -> None:
     prune(path, second(7))
     file = path.with_name("audit.pruned.json")

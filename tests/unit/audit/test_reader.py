@@ -83,6 +83,12 @@ def test_a_batch_that_stands_in_two_files_is_read_once(path: Path) -> None:
         assert numbers(LogReader(path), after) == list(range(after + 1, 21))
 
 
+def test_a_batch_that_stands_in_one_file_twice_is_read_once(path: Path) -> None:
+    write(path, [*LOG[:4], *LOG[2:4], *LOG[4:6]])
+    for after in range(7):
+        assert numbers(LogReader(path), after) == list(range(after + 1, 7))
+
+
 def test_a_torn_last_line_is_not_read(path: Path) -> None:
     path.write_bytes(joined(LOG[:3]) + LOG[3].raw)
     assert numbers(LogReader(path), 0) == [1, 2, 3]
@@ -158,6 +164,12 @@ def test_a_batch_whose_repetition_was_cut_short_is_read_from_the_file_before(pat
         for after in range(21):
             assert numbers(LogReader(path), after) == list(range(after + 1, 21))
         path.with_name(name).unlink()
+
+
+def test_of_two_files_that_begin_alike_the_active_one_is_read_last(path: Path) -> None:
+    write(path.with_name("audit.jsonl.1"), LOG[:3])
+    write(path, [*LOG[:2], *LOG[3:6]])
+    assert numbers(LogReader(path), 0) == list(range(1, 7))
 
 
 def test_files_that_do_not_belong_to_the_log_are_left_alone(path: Path) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from secretsd_bus import ZERO_HASH, Event, SigningKey, line_hash
+from secretsd_bus import ZERO_HASH, Event, KeyRing, SigningKey, line_hash
 
 from secretsd.audit import recovery
 from secretsd.audit.recovery import Reach
@@ -99,6 +100,14 @@ def test_the_tail_is_kept_elsewhere_before_it_is_cut_off(path: Path, monkeypatch
     assert path.read_bytes() == joined(LOG[:2])
 
 
+def test_a_cut_that_is_not_durable_is_no_success(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(joined(LOG[:2]) + b"torn")
+    # The tail's own file and its folder are synced before.
+    spy(monkeypatch, "fsync").fail(after=2)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        recovery.set_aside_torn_tail(path)
+
+
 def test_where_there_is_no_room_for_the_tail_it_stays_where_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = joined(LOG[:2]) + b"torn"
     path.write_bytes(content)
@@ -169,6 +178,21 @@ def test_a_missing_rotated_file_after_the_mark_is_refused(path: Path) -> None:
     write(path.with_name("audit.jsonl.2"), LOG[:5])
     write(path, LOG[7:])
     refused(path, "broken at line 8 .6 was due.")
+
+
+def test_a_newest_file_that_goes_away_while_the_log_is_read_is_missed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(path.with_name("audit.jsonl.1"), LOG[:6])
+    write(path, LOG[6:])
+    real = recovery.verify_line
+
+    def gone_meanwhile(raw: bytes, ring: KeyRing) -> Event:
+        path.unlink()
+        return real(raw, ring)
+
+    monkeypatch.setattr(recovery, "verify_line", gone_meanwhile)
+    refused(path, "ends at line 6 and 10 was seen")
 
 
 @pytest.mark.parametrize(

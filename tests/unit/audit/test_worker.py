@@ -35,6 +35,8 @@ async def test_what_a_job_raises_its_caller_gets_and_the_next_job_is_done(worker
 
 async def test_a_job_whose_caller_has_gone_is_done_all_the_same(worker: Worker) -> None:
     go, done = threading.Event(), threading.Event()
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
 
     def job() -> None:
         assert go.wait(10)
@@ -45,6 +47,7 @@ async def test_a_job_whose_caller_has_gone_is_done_all_the_same(worker: Worker) 
     go.set()
     await worker.do(lambda: None)
     assert done.is_set()
+    assert not complaints
 
 
 async def test_stopping_waits_for_the_jobs_that_were_given() -> None:
