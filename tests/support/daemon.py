@@ -26,7 +26,7 @@ from tests.support.waiting import eventually, free_port
 
 COMMANDS = Path(sys.executable).parent
 NODE = "testnode"
-START_SECS = 30.0
+START_SECS = 60.0
 
 OPEN_POLICY: dict[str, Any] = {
     "default_deny": True,

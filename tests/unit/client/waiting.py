@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def until(probe: Callable[[], object], what: str, *, within: float = 10.0) -> None:
+async def until(probe: Callable[[], object], what: str, *, within: float = 30.0) -> None:
     """Return when `probe()` is truthy; fail with `what` after `within` seconds."""
     try:
         async with asyncio.timeout(within):
@@ -16,7 +16,7 @@ async def until(probe: Callable[[], object], what: str, *, within: float = 10.0)
         raise AssertionError(f"not within {within:g} s: {what}") from None
 
 
-async def until_async(probe: Callable[[], Awaitable[object]], what: str, *, within: float = 10.0) -> None:
+async def until_async(probe: Callable[[], Awaitable[object]], what: str, *, within: float = 30.0) -> None:
     """Return when `await probe()` is truthy; fail with `what` after `within` seconds."""
     try:
         async with asyncio.timeout(within):
