@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from secretsd.cli import carried, material
+from secretsd.cli.errors import Failed
 from secretsd.cli.options import (
     NAME,
     Settings,
@@ -72,10 +73,21 @@ def rotate(
         body["values"] = {wanted[0]: value if "encoding" in value else value["value"]}
     given = {member: said for member, said in body.items() if said is not None}
     with Session.open(settings) as session, session.suggesting(*wanted):
-        found = decoded(session.change("POST", "/rotate", given), Rotated).rotated
+        try:
+            found = decoded(session.change("POST", "/rotate", given), Rotated).rotated
+        except Failed as failed:
+            raise _explained(failed, wanted) from None
         if not no_wait:
             found = carried.settled(session, found)
     _tell(settings, "rotated", found)
+
+
+def _explained(failed: Failed, names: list[str]) -> Failed:
+    """Return the refusal with the name that it is about; the daemon says its place only."""
+    found = failed.place("names")
+    if found is None or found[0] >= len(names):
+        return failed
+    return Failed(f"{names[found[0]]}: {found[1]} Nothing was rotated.", hint=failed.hint, slug=failed.slug)
 
 
 def _tell(settings: Settings, done: str, found: list[Metadata]) -> None:

@@ -8,6 +8,7 @@ click.ClickException
 
 from __future__ import annotations
 
+import re
 from typing import IO, Any
 
 import click
@@ -24,6 +25,11 @@ class Failed(click.ClickException):
         super().__init__(detail)
         self.hint = hint
         self.slug = slug
+
+    def place(self, member: str) -> tuple[int, str] | None:
+        """Return which entry of the request's list `member` the daemon's refusal is about, and what it says of it."""
+        found = re.match(rf"{member}\[(\d+)\]: ", self.message)
+        return None if found is None else (int(found[1]), self.message[found.end() :])
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write `error: …` and the hint to standard error."""

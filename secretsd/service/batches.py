@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +15,8 @@ from secretsd.policy import SecretSettings, decide
 from secretsd.rotation.announce import Cause
 from secretsd.service.answers import Answered
 from secretsd.service.changes import Changes
-from secretsd.service.commits import Draft
+from secretsd.service.commits import Draft, joined
+from secretsd.service.placed import placed
 from secretsd.service.values import grace_asked, supplied, wishes
 from secretsd.service.writes import Writes, first_value
 from secretsd.vault.document import Document
@@ -51,7 +50,7 @@ class Batches(Writes):
             raise Problem("invalid-request", "secrets: a name stands there twice; give each once.")
         decided: list[_New | None] = []
         for place, entry in enumerate(entries):
-            with _at(place):
+            with placed(f"secrets[{place}]"):
                 await core.gate.authorise(caller, "write", "create_all", entry.name)
                 decided.append(self._decided(entry))
         cause = Cause(caller.client)
@@ -60,9 +59,9 @@ class Batches(Writes):
             now_ms = core.clock.now_ms()
             drafts: list[Draft] = []
             for place, (entry, new) in enumerate(zip(entries, decided, strict=True)):
-                with _at(place):
+                with placed(f"secrets[{place}]"):
                     drafts.append(self._draft(document, generation, entry, new, cause, now_ms))
-            return _joined(drafts)
+            return joined(drafts)
 
         committed = await self._commit(caller, "create_all", "", body, idempotency_key, build)
         settled = await self._settled([entry.name for entry in entries], committed)
@@ -94,27 +93,3 @@ class Batches(Writes):
         value = supplied(str(entry.value), entry.encoding, record.type), entry.encoding
         grace = grace_asked(entry.grace_period, entry.grace_days, self._settings(entry.name, record))
         return changes.renew(document, generation, {entry.name: value}, {entry.name: grace}, "updated", cause, now_ms)
-
-
-@contextmanager
-def _at(place: int) -> Iterator[None]:
-    """Say in a refusal which entry it is about: by its place, for a name could be a value in the wrong place."""
-    try:
-        yield
-    except Problem as problem:
-        raise Problem(
-            problem.slug,
-            f"secrets[{place}]: {problem.detail}",
-            status=problem.status,
-            headers=problem.headers,
-            position=problem.position,
-        ) from problem
-
-
-def _joined(drafts: Sequence[Draft]) -> Draft:
-    """Return the drafts, each of another name, as one."""
-    return Draft(
-        [event for draft in drafts for event in draft.events],
-        {name: record for draft in drafts for name, record in draft.secrets.items()},
-        {name: stone for draft in drafts for name, stone in draft.tombstones.items()},
-    )

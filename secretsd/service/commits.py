@@ -62,6 +62,18 @@ Build = Callable[[Document, int], Draft | Awaitable[Draft]]
 """Makes a draft from the document in force and the generation to come; raises Problem to refuse."""
 
 
+def joined(drafts: Iterable[Draft]) -> Draft:
+    """Return the drafts, each of other names, as one."""
+    events: list[OwedLine] = []
+    secrets: dict[str, SecretRecord | None] = {}
+    tombstones: dict[str, Tombstone | None] = {}
+    for draft in drafts:
+        events += draft.events
+        secrets |= draft.secrets
+        tombstones |= draft.tombstones
+    return Draft(events, secrets, tombstones)
+
+
 async def in_slices(items: Iterable[Item], draft: Callable[[Sequence[Item]], Draft]) -> Draft:
     """Return one draft for all items, made slice by slice, so that others have their turn in between."""
     events: list[OwedLine] = []

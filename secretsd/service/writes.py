@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
@@ -33,12 +34,13 @@ from secretsd.rotation.announce import Cause, clean_reason
 from secretsd.rotation.generate import generate
 from secretsd.service.answers import Answered, Selector
 from secretsd.service.changes import Changes
-from secretsd.service.commits import Build, Draft, in_slices
+from secretsd.service.commits import Build, Draft, in_slices, joined
 from secretsd.service.convergence import laggards
 from secretsd.service.core import Core
 from secretsd.service.departures import Value, called_off
 from secretsd.service.history import readable_version
 from secretsd.service.outcome import outcome
+from secretsd.service.placed import placed
 from secretsd.service.values import grace_asked, supplied, wishes
 from secretsd.vault.document import Document, Receipt, SecretRecord
 
@@ -93,39 +95,42 @@ class Writes:
             now_ms = core.clock.now_ms()
             return self._changes().renew(document, generation, {name: value}, {name: grace}, "updated", cause, now_ms)
 
-        return await self._one(caller, "update", name, body, idempotency_key, build)
+        return await self._one(caller, "update", name, body, idempotency_key, build, condition=if_match)
 
     async def rotate(self, caller: Caller, body: RotateRequest, *, idempotency_key: str | None) -> Answered[Rotated]:
-        """Make new versions of all names or of none, in one commit. Raises `not-found`, `value-required`."""
+        """Make new versions of all names or of none, in one commit. Raises `not-found`, `value-required`.
+
+        Where there are several names the detail of a refusal begins with the place of the one that it is about.
+        """
         core = self._core
         core.serving()
-        names = dict.fromkeys(body.names)
+        names = {name: place for place, name in enumerate(body.names)}
         if len(names) != len(body.names):
             raise Problem("invalid-request", "names: a name stands there twice; give each once.")
         if not names.keys() >= body.values.keys():
             raise Problem("invalid-request", "values: a name that isn't in names; give values for names that rotate.")
+
+        def at(name: str) -> AbstractContextManager[None]:
+            return placed(f"names[{names[name]}]") if len(names) > 1 else nullcontext()
+
         for name in names:
-            await core.gate.authorise(caller, "rotate", "rotate", name)
-            if name in body.values:
-                await core.gate.authorise(caller, "write", "rotate", name)
+            with at(name):
+                await core.gate.authorise(caller, "rotate", "rotate", name)
+                if name in body.values:
+                    await core.gate.authorise(caller, "write", "rotate", name)
         cause = Cause(caller.client, self._reason(body.reason), body.urgent)
 
         async def build(document: Document, generation: int) -> Draft:
             changes, now_ms = self._changes(), core.clock.now_ms()
 
-            def draft(part: Sequence[str]) -> Draft:
-                records = {name: self._existing(document, name) for name in part}
-                values: Mapping[str, Value | None] = {
-                    name: _given(body.values[name], record) if name in body.values else None
-                    for name, record in records.items()
-                }
-                graces = {
-                    name: grace_asked(body.grace_period, body.grace_days, self._settings(name, record))
-                    for name, record in records.items()
-                }
-                return changes.renew(document, generation, values, graces, "rotated", cause, now_ms)
+            def draft(name: str) -> Draft:
+                with at(name):
+                    record = self._existing(document, name)
+                    value: Value | None = _given(body.values[name], record) if name in body.values else None
+                    grace = grace_asked(body.grace_period, body.grace_days, self._settings(name, record))
+                    return changes.renew(document, generation, {name: value}, {name: grace}, "rotated", cause, now_ms)
 
-            return await in_slices(names, draft)
+            return await in_slices(names, lambda part: joined(map(draft, part)))
 
         committed = await self._commit(caller, "rotate", "", body, idempotency_key, build)
         rotated = await self._settled(list(names), committed)
@@ -182,9 +187,17 @@ class Writes:
         return Answered(None, document.position)
 
     async def _one(
-        self, caller: Caller, action: str, name: str, body: Struct | None, idempotency_key: str | None, build: Build
+        self,
+        caller: Caller,
+        action: str,
+        name: str,
+        body: Struct | None,
+        idempotency_key: str | None,
+        build: Build,
+        *,
+        condition: str | None = None,
     ) -> Answered[Metadata]:
-        committed = await self._commit(caller, action, name, body, idempotency_key, build)
+        committed = await self._commit(caller, action, name, body, idempotency_key, build, condition=condition)
         settled = await self._settled([name], committed)
         return Answered(settled.value[0], settled.position)
 
@@ -195,11 +208,19 @@ class Writes:
         return Answered(outcome(names, committed, document, self._core.clock.now_ms()), document.position)
 
     async def _commit(
-        self, caller: Caller, action: str, name: str, body: Struct | None, key: str | None, build: Build
+        self,
+        caller: Caller,
+        action: str,
+        name: str,
+        body: Struct | None,
+        key: str | None,
+        build: Build,
+        *,
+        condition: str | None = None,
     ) -> Document:
         """Return the document after the change; where the same request was answered before, the one in force."""
         core = self._core
-        receipt = None if key is None else self._receipt(caller, action, name, body, key)
+        receipt = None if key is None else self._receipt(caller, action, name, body, key, condition)
 
         def once(document: Document, generation: int) -> Draft | Awaitable[Draft]:
             if receipt is not None:
@@ -215,7 +236,7 @@ class Writes:
             raise
 
     def _receipt(
-        self, caller: Caller, action: str, name: str, body: Struct | None, key: str
+        self, caller: Caller, action: str, name: str, body: Struct | None, key: str, condition: str | None
     ) -> Callable[[int], Receipt]:
         secret = self._core.vault.fingerprint_key.reveal()
 
@@ -224,8 +245,11 @@ class Writes:
             return b64url_encode(hmac.new(secret, framed, hashlib.sha256).digest())
 
         content = b"" if body is None else msgspec.json.encode(body)
+        asked = [action.encode(), name.encode(), content]
+        if condition is not None:
+            asked.append(condition.encode())
         own = digest(b"key", caller.client.encode(), key.encode("utf-8", "surrogateescape"))
-        fingerprint = digest(b"request", action.encode(), name.encode(), content)
+        fingerprint = digest(b"request", *asked)
         now_ms = self._core.clock.now_ms()
         return lambda generation: Receipt(own, fingerprint, generation, now_ms)
 

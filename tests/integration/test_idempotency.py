@@ -73,6 +73,16 @@ def test_a_key_is_one_requests_and_one_clients(daemon: Daemon, unique: Unique) -
     assert daemon.api.put(f"/secret/{name}", {"value": "v3"}, keyed(unique("key"))).ok()["version"] == 3
 
 
+def test_a_request_on_another_condition_is_another_request(daemon: Daemon, unique: Unique) -> None:
+    name, key = unique("x"), unique("key")
+    kid = daemon.api.create(name, "v1")["kid"]
+    on_first = {"If-Match": f'"{kid}"', **keyed(key)}
+    first = daemon.api.put(f"/secret/{name}", {"value": "v2"}, on_first)
+    assert daemon.api.put(f"/secret/{name}", {"value": "v2"}, on_first).ok() == first.ok()
+    for other in ({}, {"If-Match": "*"}, {"If-Match": first.headers["ETag"]}):
+        daemon.api.put(f"/secret/{name}", {"value": "v2"}, keyed(key) | other).refused(422, "invalid-request")
+
+
 def test_a_refused_change_leaves_its_key_free(daemon: Daemon, unique: Unique) -> None:
     name, key = unique("x"), unique("key")
     daemon.api.put(f"/secret/{name}", {"value": "v"}, keyed(key)).refused(404, "not-found")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,6 @@ State = Literal["keep", "generate", "there", "differs", "leave", "kept", "genera
 _MOST: Final = 10_000
 """As many secrets as one request may make."""
 _RANDOM_BYTES: Final = 32
-_PLACE: Final = re.compile(r"secrets\[(\d+)\]: ")
 
 
 @dataclass(frozen=True)
@@ -132,14 +130,14 @@ def _done(item: Item, kid: str) -> Item:
 
 def _explained(failed: Failed, wanted: Sequence[Item]) -> Failed:
     """Return the refusal with the variable that it is about; the daemon names it by its place only."""
-    found = _PLACE.match(failed.message)
-    if found is None or int(found[1]) >= len(wanted):
+    found = failed.place("secrets")
+    if found is None or found[0] >= len(wanted):
         return failed
-    step = wanted[int(found[1])].step
+    step = wanted[found[0]].step
     about = f"{step.key} (line {step.line}), secret {step.name}" if step.key else f"the table's secret {step.name}"
     hint = failed.hint
     if failed.slug == "exists":
         hint = (
             "this client may not read it, or it was made a moment ago: allow it, leave it out with --skip, or try again"
         )
-    return Failed(f"{about}: {failed.message[found.end() :]} Nothing was imported.", hint=hint, slug=failed.slug)
+    return Failed(f"{about}: {found[1]} Nothing was imported.", hint=hint, slug=failed.slug)

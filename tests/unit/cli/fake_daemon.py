@@ -232,8 +232,9 @@ class FakeDaemon:
         return web.json_response(self._metadata(name))
 
     def _post_rotate(self, request: web.BaseRequest, rest: list[str], body: Any) -> web.Response:
-        if any(name not in self.secrets for name in body["names"]):
-            return _problem(404, "not-found")
+        for place, name in enumerate(body["names"]):
+            if name not in self.secrets:
+                return _problem(404, "not-found", f"names[{place}]: " if len(body["names"]) > 1 else "")
         for name in body["names"]:
             value = body.get("values", {}).get(name, f"generated {name}")
             self._store(name, value if isinstance(value, dict) else {"value": value})

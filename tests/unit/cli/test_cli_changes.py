@@ -46,6 +46,13 @@ def test_rotate_suggests_the_name_that_was_meant(daemon: FakeDaemon, ctl: Ctl) -
     assert "did you mean postgres_password?" in result.stderr
 
 
+def test_rotate_names_the_one_of_several_that_is_in_the_way(daemon: FakeDaemon, ctl: Ctl) -> None:
+    daemon.plant("one", "x")
+    result = ctl("rotate", "one", "missing", "three")
+    assert result.exit_code == 1
+    assert "error: missing: Do something about not-found. Nothing was rotated." in result.stderr
+
+
 def test_restore_brings_an_old_value_back(daemon: FakeDaemon, ctl: Ctl) -> None:
     daemon.plant("note", "good")
     daemon.plant("note", "bad")

@@ -258,8 +258,9 @@ async def test_rotations_are_all_or_none_in_one_commit(bench: Bench) -> None:
     for name in (a, b, "brave_api_key"):
         await create(bench, name)
     generation = bench.document.generation
-    await refused("value-required", rotate(bench, a, b, "brave_api_key"))
-    await refused("not-found", rotate(bench, a, "missing"))
+    assert (await refused("value-required", rotate(bench, a, b, "brave_api_key"))).detail.startswith("names[2]: ")
+    assert (await refused("not-found", rotate(bench, a, "missing"))).detail.startswith("names[1]: ")
+    assert (await refused("not-found", rotate(bench, "missing"))).detail.startswith("No secret has this name")
     await refused("invalid-request", rotate(bench, a, a))
     await refused("invalid-request", rotate(bench, a, values={b: "x"}))
     assert bench.document.generation == generation
@@ -308,6 +309,14 @@ async def test_a_deleted_secret_leaves_a_tombstone_and_no_ciphertext(bench: Benc
     await refused("not-found", bench.service.delete(bench.caller(), NAME, idempotency_key=None))
     changed = (await bench.service.changes(bench.caller(), None)).value.changes
     assert [(change.name, change.version, change.status) for change in changed] == [(NAME, 2, "deleted")]
+
+
+async def test_a_repeated_creation_of_what_was_deleted_since_says_so(bench: Bench) -> None:
+    made = CreateSecret(name=NAME, value="v")
+    await bench.service.create(bench.caller(), made, idempotency_key="once")
+    await bench.service.delete(bench.caller(), NAME, idempotency_key=None)
+    again = await refused("not-found", bench.service.create(bench.caller(), made, idempotency_key="once"))
+    assert again.detail.startswith(f"{NAME}: the request was carried out before, and the secret has been deleted since")
 
 
 async def test_a_new_secret_of_a_deleted_name_continues_its_versions(bench: Bench) -> None:
