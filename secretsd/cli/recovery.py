@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,6 +16,7 @@ from secretsd.cli import material
 from secretsd.cli.errors import Failed
 from secretsd.cli.options import EXISTING_FILE, Settings, config_option, json_option
 from secretsd.cli.output import emit_json
+from secretsd.cli.passphrase import ask_passphrase
 from secretsd.cli.terminal import note
 from secretsd.config import Config, load
 from secretsd.crypto import age
@@ -37,7 +39,7 @@ _passphrase_option = click.option(
     "--passphrase-file",
     type=_FILE,
     metavar="FILE",
-    help="The file with the recovery file's passphrase. Default: asked for on the terminal.",
+    help="The file with the recovery file's passphrase. Default: asked for on the terminal, or read from standard input.",
 )
 
 
@@ -86,7 +88,7 @@ def export(
             lines = [*recipients, *(line for path in recipient_files for line in path.read_text().splitlines())]
             exported = recoveryfile.export(loaded, age.recipients(lines))
         else:
-            exported = recoveryfile.export(loaded, _chosen_passphrase(passphrase_file))
+            exported = recoveryfile.export(loaded, _passphrase(passphrase_file, twice=True))
         _write_new(output, exported.sealed)
         recoveryfile.note_export(loaded, exported)
     if settings.as_json:
@@ -200,26 +202,33 @@ def _unsealed(file: Path, identity: Path | None, passphrase_file: Path | None) -
         return recoveryfile.unsealed(sealed, age.identities(identity.read_bytes()))
     if age.is_age(sealed) and not age.takes_passphrase(sealed):
         raise click.UsageError("the file is sealed to recipients: give the identity of one of them with --identity")
-    if passphrase_file is None:
-        typed = click.prompt("Passphrase of the recovery file", hide_input=True, err=True)
-        return recoveryfile.unsealed(sealed, Sensitive(str(typed).encode("utf-8", "surrogateescape")))
-    return recoveryfile.unsealed(sealed, material.read_value(passphrase_file, raw=False))
+    return recoveryfile.unsealed(sealed, _passphrase(passphrase_file, twice=False))
 
 
-def _chosen_passphrase(file: Path | None) -> Sensitive:
-    """Return the passphrase to seal under, typed twice where no file holds it."""
-    return material.read_value(file or Path("-"), raw=False, prompt="Passphrase of the recovery file")
+def _passphrase(file: Path | None, *, twice: bool) -> Sensitive:
+    """Return the passphrase in the file, else the one that is typed, or comes on standard input. Raises UsageError."""
+    if file is None and sys.stdin.isatty():
+        return ask_passphrase("Passphrase of the recovery file", twice=twice)
+    data = material.without_newline(sys.stdin.buffer.read() if file is None else file.read_bytes())
+    if not data:
+        raise click.UsageError("the passphrase is empty: type one on a terminal, or name a file with --passphrase-file")
+    return Sensitive(data)
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    """Make a new file, 0600, durable. Raises Failed where something is there already, OSError."""
+    """Make a new file, 0600, durable, or none. Raises Failed where something is there already, OSError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, files.PRIVATE_FILE)
     except FileExistsError:
         raise Failed(f"{path} exists: nothing was written; name another file") from None
     try:
-        files.write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    files.sync_folder(path.absolute().parent)
+        try:
+            files.write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        files.sync_folder(path.absolute().parent)
+    except OSError as error:
+        # Half a recovery file looks like one to whoever finds it, and would be in the way of the next attempt.
+        path.unlink(missing_ok=True)
+        raise Failed(f"{path} can't be written: {error.strerror}") from None

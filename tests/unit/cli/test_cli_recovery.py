@@ -18,6 +18,7 @@ from secretsd.daemon.opening import open_vault
 from secretsd.daemon.recoveryfile import Record, load_record, record_path
 from secretsd.model import DAY_MS
 from secretsd.vault.store import Lock
+from tests.support import tmpfs
 from tests.unit.cli.conftest import Ctl
 from tests.unit.cli.installation import Installation
 
@@ -217,3 +218,38 @@ def test_doctor_warns_of_a_plain_master_key_and_of_an_unfinished_change(place: I
     assert place.look("keys").status == "ok"
     path.write_bytes(masterkey.encode_all([wrapped.wrapping, wrapped.alike(masterkey.generate()).wrapping]))
     assert "holds 2 keys" in place.look("keys").found
+
+
+def test_a_passphrase_comes_on_standard_input_where_there_is_no_terminal(ctl: Ctl, place: Installation) -> None:
+    out, config = str(place.folder / "recovery.age"), ("--config", str(place.config_path))
+    assert ctl("recovery", "export", "-o", out, *config, stdin=PASSPHRASE + b"\n").exit_code == 0
+    drilled = ctl("recovery", "drill", out, *config, stdin=PASSPHRASE + b"\n")
+    assert (drilled.exit_code, drilled.stderr) == (0, "")
+    for command in (("drill", out), ("import", out), ("export", "-o", f"{out}.2")):
+        refused = ctl("recovery", *command, *config, stdin=b"")
+        assert refused.exit_code == 2
+        assert "the passphrase is empty" in refused.stderr
+    assert not Path(f"{out}.2").exists()
+
+
+@pytest.mark.skipif(tmpfs.why_not() is not None, reason=str(tmpfs.why_not()))
+def test_no_half_recovery_file_stays_on_a_full_disk(ctl: Ctl, place: Installation, person: x25519.Identity) -> None:
+    with tmpfs.SmallDisk(place.folder / "safe", size_kib=8) as disk:
+        disk.fill()
+        out = disk.folder / "recovery.age"
+        command = (
+            "recovery",
+            "export",
+            "-o",
+            str(out),
+            "-r",
+            str(person.to_public()),
+            "--config",
+            str(place.config_path),
+        )
+        refused = ctl(*command)
+        assert refused.exit_code == 1
+        assert f"{out} can't be written: No space left on device" in refused.stderr
+        assert not out.exists()
+        disk.free()
+        assert ctl(*command).exit_code == 0
