@@ -39,7 +39,7 @@ _passphrase_option = click.option(
     "--passphrase-file",
     type=_FILE,
     metavar="FILE",
-    help="The file with the recovery file's passphrase. Default: asked for on the terminal, or read from standard input.",
+    help="The file with the recovery file's passphrase. Default: asked for, or read from standard input.",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from secretsd.cli.errors import Failed
 from secretsd.crypto.sensitive import Sensitive
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+_NEWLINE: Final = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Part:
     value: str | None = field(default=None, repr=False)
     """As the dotenv library reads it, ${…} as it stands. None: `KEY` without an equals sign."""
     understood: bool = True
+
+    @property
+    def last_line(self) -> int:
+        """The number of its last line that isn't blank."""
+        return self.line + len(_NEWLINE.findall(self.text.strip()))
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,11 @@ class EnvFile:
         found = [Variable(key, part.line, part.value, references(part.value)) for key, part in last.items()]
         return tuple(sorted(found, key=lambda one: one.line))
 
+    @property
+    def mark(self) -> bytes:
+        """The byte order mark that the file begins with, which is no part of any line; nothing where it has none."""
+        return codecs.BOM_UTF8 if self.content.reveal().startswith(codecs.BOM_UTF8) else b""
+
 
 def read_envfile(path: Path) -> EnvFile:
     """Return the file. Raises Failed when it can't be read, is no UTF-8 text or over 4 MiB."""
@@ -79,8 +91,17 @@ def read_envfile(path: Path) -> EnvFile:
 
 def parse(text: str) -> tuple[Part, ...]:
     """Return the parts of a .env file's text."""
+    # The lines as they are, and the values as services get them: the dotenv library opens a file as text, where a line
+    # ends with \n alone. Only keyed parts are as many in both: it takes what it skips line by line, by \r and by \n.
+    values = iter([one.value for one in parse_stream(io.StringIO(_NEWLINE.sub("\n", text))) if one.key is not None])
     return tuple(
-        Part(_line(one.original), one.original.string, one.key, one.value, not one.error)
+        Part(
+            _line(one.original),
+            one.original.string,
+            one.key,
+            None if one.key is None else next(values),
+            not one.error,
+        )
         for one in parse_stream(io.StringIO(text, newline=""))
     )
 
@@ -88,7 +109,7 @@ def parse(text: str) -> tuple[Part, ...]:
 def _line(original: Original) -> int:
     """Return the number of the first line that isn't blank; the parser counts the blank ones before it in."""
     blank = len(original.string) - len(original.string.lstrip())
-    return original.line + len(re.findall(r"\r\n|\n|\r", original.string[:blank]))
+    return original.line + len(_NEWLINE.findall(original.string[:blank]))
 
 
 def references(value: str | None) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -156,7 +157,10 @@ class Migration:
         if self._backup is not None:
             path = self._envfile.path
             click.echo(f"sealed copy of the .env: {self._backup}")
-            click.echo(f"the way back: secretsctl restore-env {self._backup} {path}")
+            opening = self._asked.sealing.opening()
+            click.echo(
+                f"the way back: {shlex.join(['secretsctl', 'restore-env', str(self._backup), str(path)])}{opening}"
+            )
 
     def _tell_history(self) -> None:
         for one in self._findings:

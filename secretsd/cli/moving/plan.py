@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from secretsd.cli.errors import Failed
-from secretsd.cli.moving.envfile import EnvFile, Variable, expanded
+from secretsd.cli.moving.envfile import EnvFile, Part, Variable, expanded
 from secretsd.cli.moving.table import Action, Rule, Table
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.model import MAX_VALUE_BYTES, SecretType, is_name
@@ -32,7 +32,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Step:
-    """What is to become of one variable, or of a secret that the table has without one (`key` is empty then)."""
+    """What is to become of one variable.
+
+    `key` is empty for a secret that the table has without one, and for lines that nobody understands.
+    """
 
     key: str
     line: int
@@ -48,7 +51,8 @@ class Step:
 def make_plan(envfile: EnvFile, table: Table, choice: Choice) -> tuple[Step, ...]:
     """Return what becomes of each variable, in the file's order, then of what the table has without one.
 
-    Raises Failed when a variable that is required is missing or empty, or ${…} could mean two things.
+    Lines that aren't understood stand among them. Raises Failed when a variable that is required is missing or empty,
+    or ${…} could mean two things.
     """
     variables = envfile.variables
     rules = {one.key: _chosen(one.key, table, choice) for one in variables}
@@ -68,6 +72,8 @@ def make_plan(envfile: EnvFile, table: Table, choice: Choice) -> tuple[Step, ...
             step = _left(one, f"{taken[step.name]} has the name {step.name} already")
         taken.setdefault(step.name, one.key)
         steps.append(step)
+    steps.extend(_skipped(part) for part in envfile.parts if not part.understood)
+    steps.sort(key=lambda one: one.line)
     steps.extend(
         Step("", 0, rule.action, choice.prefix + rule.secret, rule.type)
         for rule in table.without_variable
@@ -136,6 +142,11 @@ def _step(variable: Variable, rule: Rule, reason: str, value: str | None, choice
 
 def _left(variable: Variable, reason: str) -> Step:
     return Step(variable.key, variable.line, "leave", reason=reason)
+
+
+def _skipped(part: Part) -> Step:
+    lines = f"line {part.line}" if part.last_line == part.line else f"lines {part.line} to {part.last_line}"
+    return Step("", part.line, "leave", reason=f"{lines}: not understood, and services skip it too: is a quote open?")
 
 
 def secret_name(key: str) -> str:

@@ -56,7 +56,7 @@ def remainder(envfile: EnvFile, gone: Collection[str], values: Sequence[str]) ->
         comments += len(lines) - len(staying)
         kept.extend(staying)
     return Remainder(
-        "".join(kept).encode(),
+        envfile.mark + "".join(kept).encode(),
         tuple(dict.fromkeys(part.key for part in envfile.parts if part.key is not None and part.key in gone)),
         comments,
         tuple(part.line for part in envfile.parts if not part.understood),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,12 @@ class SealTo:
                 "to whom is the backup sealed? --recipient, --recipients-file or --passphrase-file says it"
             )
         return ask_passphrase("Passphrase of the backup", twice=True)
+
+    def opening(self) -> str:
+        """Return the options of restore-env that open such a backup, with a blank before; none where it asks."""
+        if self.passphrase_file is not None:
+            return f" --passphrase-file {shlex.quote(str(self.passphrase_file))}"
+        return " --identity FILE" if self.recipients or self.recipients_file is not None else ""
 
 
 def free_name(path: Path) -> Path:

@@ -236,7 +236,9 @@ def test_the_backup_is_sealed_before_anything_is_sent(
 def test_the_age_command_opens_a_backup_to_recipients(
     daemon: FakeDaemon, ctl: Ctl, file: Path, sealing: list[str], opening: list[str]
 ) -> None:
-    assert ctl("import-env", str(file), *sealing).exit_code == 0
+    result = ctl("import-env", str(file), *sealing)
+    assert result.exit_code == 0
+    assert f"the way back: secretsctl restore-env {sealing[1]} {file} --identity FILE\n" in result.stdout
     opened = subprocess.run(["age", "-d", *opening, sealing[1]], capture_output=True, check=True)
     assert opened.stdout == ENV.encode()
 

@@ -39,7 +39,16 @@ def planned(text: str, choice: Choice | None = None, rules: table.Table = ALL) -
         ('A="x\ny"\n', {"A": "x\ny"}),
         (f"A={'x' * 65_537}\n", {"A": "- leave over 64 KiB"}),
         ("'___'=1\n", {"___": "- leave no secret can have this name: give it another in --map"}),
-        ("A=1\n= oops\n", {"A": "1"}),
+        ("A=1\n= oops\n", {"A": "1", "": "- leave line 2: not understood, and services skip it too: is a quote open?"}),
+        (
+            'A=1\n\nB="open\nC=2\nD="x"\nE=3\n',
+            {
+                "A": "1",
+                "": "- leave lines 3 to 5: not understood, and services skip it too: is a quote open?",
+                "E": "3",
+            },
+        ),
+        ("A='1\r\n2'\r\nB=\"1\r2\\r\\n\"\r\nC=3\r\n", {"A": "1\n2", "B": "1\n2\r\n", "C": "3"}),
         ("A\nB=\n", {"A": "- leave empty", "B": "- leave empty"}),
         ("", {}),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from secretsd.cli.errors import Failed
-from secretsd.cli.moving.envfile import EnvFile, parse
+from secretsd.cli.moving.envfile import EnvFile, parse, read_envfile
 from secretsd.cli.moving.remainder import Remainder, remainder
 from secretsd.crypto.sensitive import Sensitive
 
@@ -29,6 +29,11 @@ def left(text: str, gone: set[str], values: list[str] | None = None) -> Remainde
 )
 def test_what_stays_is_byte_for_byte_what_it_was(text: str, expected: str) -> None:
     assert left(text, {"S"}).content == expected.encode()
+
+
+def test_a_byte_order_mark_stays(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfS=x\r\nA=1\r\n")
+    assert remainder(read_envfile(tmp_path / ".env"), {"S"}, []).content == b"\xef\xbb\xbfA=1\r\n"
 
 
 def test_comments_that_hold_a_value_or_an_old_one_go_too() -> None:
