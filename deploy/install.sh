@@ -350,6 +350,7 @@ purge_state() {
         rmdir "$STATE_DIR" 2>/dev/null || true
         rm -rf "$CONFIG_DIR"
         rm -f "$CREDENTIALS"/secretsd-*
+        rmdir "$CREDENTIALS" 2>/dev/null || true
         userdel "$OWNER" 2>/dev/null || true
         groupdel jarvis-secrets 2>/dev/null || true
         say "purged: settings, keys, vault and log are gone"

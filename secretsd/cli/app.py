@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from secretsd.cli.options import EXISTING_FILE, Settings
+from secretsd.cli.options import CONNECTION_FILE, Settings
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -147,7 +147,7 @@ def _discard_output() -> None:
 )
 @click.option(
     "--token-file",
-    type=EXISTING_FILE,
+    type=CONNECTION_FILE,
     envvar="JARVIS_CLIENT_TOKEN_FILE",
     show_envvar=True,
     metavar="FILE",
@@ -155,7 +155,7 @@ def _discard_output() -> None:
 )
 @click.option(
     "--ca-file",
-    type=EXISTING_FILE,
+    type=CONNECTION_FILE,
     envvar="JARVIS_SECRETS_CA_FILE",
     show_envvar=True,
     metavar="PEM",
@@ -163,7 +163,7 @@ def _discard_output() -> None:
 )
 @click.option(
     "--cert-file",
-    type=EXISTING_FILE,
+    type=CONNECTION_FILE,
     envvar="JARVIS_CLIENT_CERT_FILE",
     show_envvar=True,
     metavar="PEM",
@@ -171,7 +171,7 @@ def _discard_output() -> None:
 )
 @click.option(
     "--key-file",
-    type=EXISTING_FILE,
+    type=CONNECTION_FILE,
     envvar="JARVIS_CLIENT_KEY_FILE",
     show_envvar=True,
     metavar="PEM",

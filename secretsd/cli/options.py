@@ -18,6 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
 EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+# Whether it is there is seen where it is used: a variable that names a lost token is no matter to what asks no daemon.
+CONNECTION_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ _CONNECTION: Final = (
     *(
         click.option(
             option,
-            type=EXISTING_FILE,
+            type=CONNECTION_FILE,
             expose_value=False,
             callback=_remember,
             hidden=True,

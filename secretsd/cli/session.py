@@ -72,6 +72,10 @@ class Session:
     def open(cls, settings: Settings, *, timeout_secs: float = ANSWER_SECS) -> Self:
         """Return a session as the options and the environment say. Raises UsageError when they make no sense."""
         token_file = settings.token_file
+        for option in ("token_file", "ca_file", "cert_file", "key_file"):
+            path = getattr(settings, option)
+            if path is not None and not path.exists():
+                raise click.UsageError(f"--{option.replace('_', '-')}, or the variable for it: {path} doesn't exist")
         try:
             transport = HttpTransport(
                 settings.url or default_url(),

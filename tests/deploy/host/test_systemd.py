@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 
 from tests.deploy.host.machine import Machine
+from tests.deploy.host.wheels import ROOT
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
@@ -23,6 +24,7 @@ URL = "http://127.0.0.1:8081"
 SOCKET = "/run/jarvis-secretsd/secretsd.sock"
 TOKEN = "/etc/jarvis-secretsd/tokens/admin.token"
 POLICY = "/etc/jarvis-secretsd/policy.yaml"
+DOCS = ROOT / "docs" / "systemd.md"
 SERVICE_UID = 4711
 CTL = f"JARVIS_CLIENT_ID=admin JARVIS_CLIENT_TOKEN_FILE={TOKEN} secretsctl"
 
@@ -239,3 +241,13 @@ def test_the_real_logrotate_loses_nothing_under_load(machine: Machine) -> None:
     assert len(files) == 4
     assert all(line.startswith("jarvis-secretsd 600 ") for line in files), files
     load.is_all_there()
+
+
+def test_a_passphrase_that_comes_later_becomes_a_credential_as_documented(machine: Machine) -> None:
+    """As doctor's fix, docs/keys.md and docs/systemd.md say, on a machine that had none."""
+    (command,) = re.findall(r"(?m)^systemd-creds encrypt .*?/secretsd-passphrase", DOCS.read_text())
+    machine.run(f"{CTL} key rotate passphrase --passphrase-file -", stdin="correct horse\n")
+    machine.run(command, stdin="correct horse\n")
+    machine.run(f"systemctl restart {UNIT}")
+    assert "1 ok, 0 warnings" in machine.run(f"{CTL} doctor --only keys")
+    assert machine.run(f"{CTL} get x") == "first"

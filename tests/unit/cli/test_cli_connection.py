@@ -30,6 +30,17 @@ def test_the_options_may_stand_before_or_after_the_command(daemon: FakeDaemon, t
         assert seen.headers["Authorization"] == "Bearer a-token"
 
 
+def test_a_token_that_is_gone_is_told_by_what_needs_it_and_in_nobody_elses_way(ctl: Ctl, tmp_path: Path) -> None:
+    env = {"JARVIS_CLIENT_TOKEN_FILE": str(tmp_path / "lost")}
+    refused = ctl("ls", env=env)
+    assert refused.exit_code == 2
+    assert f"--token-file, or the variable for it: {tmp_path / 'lost'} doesn't exist" in refused.stderr
+    folders = ("--config-dir", str(tmp_path / "etc"), "--state-dir", str(tmp_path / "state"))
+    for offline in (("init", "--no-bus", *folders), ("completion", "bash")):
+        result = ctl(*offline, env=env)
+        assert result.exit_code == 0, result.output
+
+
 def test_an_option_beats_the_environment(daemon: FakeDaemon, ctl: Ctl, tmp_path: Path) -> None:
     daemon.plant("note", "x")
     token = tmp_path / "token"

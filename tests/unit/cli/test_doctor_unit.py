@@ -96,6 +96,8 @@ def test_the_group_counts_before_others_and_root_before_all(file: Path, tmp_path
 def test_what_permissions_sh_leaves_is_told_with_its_fix(file: Path) -> None:
     state = judge_need(Need(file, write=True), 4711, file)
     assert (state.status, state.fixes) == ("failure", (f"chown 4711: {file}",))
+    folder = judge_need(Need(file, write=True), 4711, file.parent)
+    assert folder.fixes == (f"chown -R 4711: {file.parent}",)
     settings = judge_need(Need(file, credential="secretsd-policy"), 4711, file.parent)
     assert settings.status == "failure"
     assert f"LoadCredential=secretsd-policy:{file}" in settings.fixes[0]
