@@ -129,7 +129,11 @@ class Mosquitto(Rotator[MosquittoConfig]):
             else:
                 return
         assert refusal is not None  # noqa: S101 — there is at least one password to try
-        raise _failed(f"the administrator {self.config.admin} can't log in", refusal) from None
+        failure = _failed(f"the administrator {self.config.admin} can't log in", refusal)
+        if order.name != self.config.admin_password and refusal.reason_code in WRONG_PASSWORD:
+            # It may be rotating itself: the broker has its new password before the vault gives that out.
+            raise Retryable(failure.reason)
+        raise failure
 
     async def test(self, order: Order) -> None:
         """Connect to the broker with the new password."""
