@@ -15,6 +15,14 @@ from secretsd_bus.payloads import Previous
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 """For documents. Python's `$` lets a final newline by: what decides is `is_name`."""
+DURATION_PATTERN: Final = r"^([0-9]{1,9}[dhms]|never)$"
+KID_PATTERN: Final = r"^[A-Za-z0-9_-]{16,64}$"
+PATTERN_WORDS: Final = {
+    NAME_PATTERN: "1 to 128 of A-Z, a-z, 0-9, dot, _ and -, the first a letter or digit",
+    DURATION_PATTERN: 'a duration is a number and a unit ("90d", "12h", "30m", "45s") or "never"',
+    KID_PATTERN: "16 to 64 of A-Z, a-z, 0-9, _ and -",
+}
+"""What the patterns of the wire ask for, for people."""
 MAX_VALUE_BYTES: Final = 64 * 1024
 MAX_IN_GRACE: Final = 8
 MAX_REASON: Final = 200
@@ -40,10 +48,8 @@ Capability = Literal["read", "write", "rotate", "delete", "audit", "admin"]
 AuthKind = Literal["header", "token", "uid", "tls", "socket"]
 
 SecretName = Annotated[str, Meta(pattern=NAME_PATTERN, description="A secret's name")]
-DurationText = Annotated[
-    str, Meta(pattern=r"^([0-9]{1,9}[dhms]|never)$", description="A duration: 90d, 12h, 30m, 45s or never")
-]
-KidText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{16,64}$", description="A version's kid")]
+DurationText = Annotated[str, Meta(pattern=DURATION_PATTERN, description="A duration: 90d, 12h, 30m, 45s or never")]
+KidText = Annotated[str, Meta(pattern=KID_PATTERN, description="A version's kid")]
 Version = Annotated[int, Meta(ge=1, le=MAX_SAFE_INTEGER)]
 
 
@@ -73,7 +79,7 @@ def parse_duration(text: str) -> int | None:
         return None
     match = _DURATION.match(text)
     if match is None:
-        raise ValueError('a duration is a number and a unit ("90d", "12h", "30m", "45s") or "never"')
+        raise ValueError(PATTERN_WORDS[DURATION_PATTERN])
     milliseconds = int(match[1]) * _UNIT_MS[match[2]]
     if milliseconds > MAX_DURATION_MS:
         raise ValueError('a duration is at most "36500d"; longer is "never"')

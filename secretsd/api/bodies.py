@@ -15,6 +15,8 @@ from secretsd.api.guards import too_large
 from secretsd.api.incoming import Incoming
 from secretsd.api.problems import invalid, unreadable
 from secretsd.model import (
+    NAME_PATTERN,
+    PATTERN_WORDS,
     BatchEntry,
     CreateSecret,
     CreateSecrets,
@@ -37,9 +39,9 @@ R = TypeVar("R", bound=Request)
 # name types, limits and members of ours, are passed on.
 _SAFE: Final = re.compile(
     r"(?:Expected `[a-z| ]+`(?:, got `[a-z]+`| of length [<>]= \d+| [<>]=? -?\d+)"
-    r"|Expected `str` matching regex '[^']*'"
     r"|Object missing required field `[a-z_]+`)"
 )
+_PATTERN: Final = re.compile(r"Expected `str` matching regex '([^']*)'")
 _PATH: Final = re.compile(r" - at (?:`(key)` in )?`\$([a-z_.\[\]0-9]*)`\Z")
 _CHOICES: Final = {
     "type": get_args(SecretType),
@@ -76,7 +78,7 @@ def parse(data: bytes, kind: type[R]) -> R:
         raise invalid(explain(str(error), kind)) from None
     # The pattern is the OpenAPI document's too, so it ends in $, which in Python lets a final newline by.
     if not all(map(is_name, _names(body))):
-        raise invalid("a name: 1 to 128 of A-Z, a-z, 0-9, dot, _ and -, the first a letter or digit.")
+        raise invalid(f"a name: {PATTERN_WORDS[NAME_PATTERN]}.")
     return body
 
 
@@ -93,6 +95,9 @@ def explain(message: str, kind: type[Request]) -> str:
     choices = _CHOICES.get(place.rpartition(".")[2])
     if said.startswith("Invalid enum value") and choices is not None:
         return f"{place}: allowed are {', '.join(choices)}."
+    pattern = _PATTERN.fullmatch(said)
+    if pattern is not None and pattern[1] in PATTERN_WORDS:
+        return f"{place}: {PATTERN_WORDS[pattern[1]]}."
     if _SAFE.fullmatch(said):
         return f"{place}: {said[0].lower()}{said[1:]}."
     return f"{place}: not what is allowed there; GET /openapi.json says what is."

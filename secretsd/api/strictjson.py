@@ -29,6 +29,8 @@ def parse(data: bytes) -> Any:
     Raises Problem invalid-request (400) for what isn't one JSON text in UTF-8 with one meaning: doubled
     members, a byte order mark, NaN, lone surrogates, integers of 2^53 and more, depth over 16.
     """
+    if not data.strip():
+        raise unreadable("The body is empty; send a JSON object.")
     if data.startswith(_BOM):
         raise unreadable("The body begins with a byte order mark; leave it out.")
     _check_depth(data)
@@ -43,8 +45,12 @@ def parse(data: bytes) -> Any:
         msgspec.json.encode(value)
     except _RefusedError as refused:
         raise unreadable(str(refused)) from None
-    except UnicodeError:
+    except UnicodeDecodeError:
         raise unreadable("The body isn't UTF-8 text.") from None
+    except UnicodeEncodeError:
+        raise unreadable("A string of the body has half of a surrogate pair; bytes go as base64.") from None
+    except json.JSONDecodeError as error:
+        raise unreadable(f"The body isn't JSON from line {error.lineno}, column {error.colno} on.") from None
     except (ValueError, RecursionError):
         raise unreadable("The body isn't JSON.") from None
     return value
