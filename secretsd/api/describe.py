@@ -19,11 +19,16 @@ _EVERY_CALL: Final = (
     ("invalid-request", 400),
     ("foreign-request", PROBLEM_STATUS["foreign-request"]),
     ("internal-error", PROBLEM_STATUS["internal-error"]),
+    # A refusal has its line, too.
+    ("audit-unavailable", PROBLEM_STATUS["audit-unavailable"]),
 )
+_UNPROVEN: Final = frozenset({401, 429})
+_LATER: Final = frozenset({"behind", "passphrase-pending"})
+"""What comes with Retry-After besides 429 and 503."""
 _DESCRIPTION: Final = """\
 Errors are RFC 9457 problems: `type` is a slug, `detail` says what to do, and nothing of a request is ever
 repeated. Requests that come from browser pages or through proxies are refused. Every answer carries
-X-Request-Id."""
+X-Request-Id and Cache-Control, and Vault-Generation where a client was proven."""
 
 
 def build(routes: Sequence[OpenRoute | ClientRoute]) -> bytes:
@@ -66,7 +71,13 @@ _HEADERS: Final = {
         "description": "What If-None-Match takes, in double quotes; a secret's is the version's kid",
         "schema": {"type": "string"},
     },
-    "Cache-Control": {"description": "How long the answer may be kept", "schema": {"type": "string"}},
+    "Cache-Control": {
+        "description": "How long the answer may be kept: `no-store` but for the published keys",
+        "schema": {"type": "string"},
+    },
+    "Location": {"description": "The path of the secret that was made", "schema": {"type": "string"}},
+    "Retry-After": {"description": "In how many seconds to ask again", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}},
 }
 _SCHEMES: Final = {
     "client": {
@@ -116,15 +127,20 @@ def _operation(
     if route.action == "read":
         operation["responses"]["304"] = {
             "description": "The caller has this version",
-            "headers": _header_refs("X-Request-Id", "Vault-Generation", "ETag"),
+            "headers": _header_refs("X-Request-Id", "Cache-Control", "Vault-Generation", "ETag"),
         }
     if route.action == "jwks":
         operation["responses"]["304"] = {
             "description": "The set is the one that the caller has",
-            "headers": _header_refs("X-Request-Id", "ETag", "Cache-Control"),
+            "headers": _header_refs("X-Request-Id", "Cache-Control", "ETag"),
         }
     if route.action == "health":
-        operation["responses"]["503"] = {**_success(route, answer), "description": "The daemon can't serve"}
+        unaudited = operation["responses"]["503"]
+        operation["responses"]["503"] = {
+            **unaudited,
+            "description": f"The daemon can't serve; a problem for who is refused: {unaudited['description']}",
+            "content": {**_success(route, answer)["content"], **unaudited["content"]},
+        }
     return operation
 
 
@@ -139,13 +155,13 @@ def _parameter(one: Parameter) -> dict[str, Any]:
 
 
 def _success(route: OpenRoute | ClientRoute, answer: dict[str, Any] | None) -> dict[str, Any]:
-    names = ["X-Request-Id"]
+    names = ["X-Request-Id", "Cache-Control"]
     if isinstance(route, ClientRoute):
         names.append("Vault-Generation")
-    if route.action in {"read", "create", "update", "restore", "cancel"}:
+    if route.action in {"read", "create", "update", "restore", "cancel", "jwks"}:
         names.append("ETag")
-    if route.action == "jwks":
-        names += ["ETag", "Cache-Control"]
+    if route.action == "create":
+        names.append("Location")
     success: dict[str, Any] = {"description": "Done", "headers": _header_refs(*names)}
     if answer is not None:
         success["content"] = {"application/json": {"schema": answer}}
@@ -164,11 +180,22 @@ def _problems(route: Route) -> dict[str, Any]:
     return {
         str(status): {
             "description": ", ".join(slugs),
-            "headers": _header_refs("X-Request-Id"),
+            "headers": _header_refs(*_problem_headers(route, status, slugs)),
             "content": {PROBLEM_JSON: {"schema": {"$ref": _TEMPLATE.format(name=ProblemDetails.__name__)}}},
         }
         for status, slugs in sorted(by_status.items())
     }
+
+
+def _problem_headers(route: Route, status: int, slugs: Sequence[str]) -> list[str]:
+    names = ["X-Request-Id", "Cache-Control"]
+    if isinstance(route, ClientRoute) and status not in _UNPROVEN:
+        names.append("Vault-Generation")
+    if status == PROBLEM_STATUS["missing-client"]:
+        names.append("WWW-Authenticate")
+    if status in {429, 503} or not _LATER.isdisjoint(slugs):
+        names.append("Retry-After")
+    return names
 
 
 def _header_refs(*names: str) -> dict[str, Any]:

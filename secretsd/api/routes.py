@@ -52,7 +52,7 @@ def openapi_document(_service: Service, incoming: Incoming) -> Answer:
 
 
 _CLIENT_PROBLEMS: Final = ("missing-client", "unknown-client", "bad-credential", "too-many-requests")
-_READ_PROBLEMS: Final = (*_CLIENT_PROBLEMS, "audit-unavailable", "vault-unavailable")
+_READ_PROBLEMS: Final = (*_CLIENT_PROBLEMS, "vault-unavailable")
 _CHANGE_PROBLEMS: Final = (
     *_READ_PROBLEMS,
     "forbidden",
@@ -100,6 +100,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         summary="The public halves of the secrets whose rule says `jwks: true`, current and in grace",
         answer=JwkSet,
         parameters=(params.IF_NONE_MATCH_SET,),
+        problems=("vault-unavailable",),
         handler=handlers.jwks,
     ),
     ClientRoute(
@@ -198,7 +199,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         status=201,
         body=CreateSecret,
         parameters=(params.IDEMPOTENCY_KEY,),
-        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "exists", "value-required"),
+        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "exists", "not-found", "value-required"),
         handler=handlers.create,
     ),
     ClientRoute(

@@ -74,6 +74,42 @@ def test_openapi_is_valid_3_1_and_names_every_call(api: Api) -> None:
     }  # fmt: skip
 
 
+FRAMING = {"server", "date", "content-type", "content-length", "x-content-type-options"}
+"""What every answer of HTTP has."""
+
+
+def test_every_status_and_header_that_is_seen_is_described(api: Api, unique: Unique) -> None:
+    calls = api.get("/openapi.json").ok()["paths"]
+    name, key = unique("x"), {"Idempotency-Key": unique("key")}
+    by_path = f"/secret/{name}"
+    made = api.post("/secret", {"name": name, "value": "v1"}, key)
+    kid = {"If-None-Match": made.headers["ETag"]}
+    seen = [
+        ("post", "/secret", made),
+        ("post", "/secret", api.post("/secret", {"name": name, "value": "v1"})),
+        ("post", "/secret", api.call("POST", "/secret", raw=b"{")),
+        ("get", "/secret/{name}", api.get(by_path)),
+        ("get", "/secret/{name}", api.get(by_path, kid)),
+        ("get", "/secret/{name}", api.get(f"{by_path}?min_generation=9007199254740991")),
+        ("get", "/secret/{name}", api.as_(None).get(by_path)),
+        ("get", "/secret/{name}", api.as_("backend").get(by_path)),
+        ("put", "/secret/{name}", api.put(by_path, {"value": "v2"}, {"If-Match": '"another"'})),
+        ("post", "/rotate", api.post("/rotate", {"names": [name]})),
+        ("get", "/changes", api.get("/changes?since=another:1")),
+        ("get", "/healthz", api.get("/healthz", {"Origin": "null"})),
+        ("get", "/.well-known/jwks.json", api.get("/.well-known/jwks.json")),
+        ("delete", "/secret/{name}", api.delete(by_path)),
+        ("post", "/secret", api.post("/secret", {"name": name, "value": "v1"}, key)),
+    ]
+    assert {answer.status for _, _, answer in seen} == {200, 201, 204, 304, 400, 401, 403, 404, 409, 410, 412, 422}
+    for method, path, answer in seen:
+        described = calls[path][method]["responses"][str(answer.status)]
+        assert answer.status < 400 or answer.slug in described["description"], (method, path)
+        assert {header.lower() for header in answer.headers} - FRAMING <= {
+            header.lower() for header in described["headers"]
+        }, (method, path, answer.status)
+
+
 def test_keys_hold_the_event_signing_key_under_its_keyid(daemon: Daemon, api: Api) -> None:
     keys = api.as_(None).get("/keys").ok()["keys"]
     raw = base64.urlsafe_b64decode(keys[0]["x"] + "=")

@@ -51,6 +51,17 @@ def test_a_route_names_known_problems_and_describes_its_name(route: ClientRoute)
     assert ("too-large" in route.problems) == (route.body is not None)
 
 
+def test_every_call_may_find_that_its_refusal_cannot_be_audited() -> None:
+    for path, methods in json.loads(document())["paths"].items():
+        for method, operation in methods.items():
+            assert "audit-unavailable" in operation["responses"]["503"]["description"], (method, path)
+
+
+def test_health_is_told_in_its_own_form_and_a_refusal_of_it_as_a_problem() -> None:
+    health = json.loads(document())["paths"]["/healthz"]["get"]["responses"]["503"]
+    assert health["content"].keys() == {"application/json", "application/problem+json"}
+
+
 def test_actions_are_told_apart() -> None:
     assert len({route.action for route in ROUTES}) == len(ROUTES)
 
