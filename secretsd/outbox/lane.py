@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Final
 
 from msgspec import Struct
@@ -11,7 +13,7 @@ from msgspec import Struct
 READY_MOST: Final = 4096
 DENIALS_BEFORE_PAUSE: Final = 3
 DENIED_MOST: Final = 1024
-"""How many refused events are held; beyond them the lane waits, and the log keeps what follows."""
+"""How many events are held, refused or behind a refused one; then the lane waits, and the log keeps the rest."""
 PAUSE_FIRST_SECONDS: Final = 1.0
 PAUSE_MOST_SECONDS: Final = 15.0
 
@@ -26,29 +28,54 @@ class Line(Struct, frozen=True):
 
 
 class Owed(Struct, frozen=True):
-    """A line on its way to a topic."""
+    """A line on its way to a topic. What has the same `row` never overtakes each other."""
 
     sequence: int
     topic: str
     payload: bytes
+    row: str
+
+
+_SEQUENCE: Final = attrgetter("sequence")
+
+
+def of_one_topic(topic: str) -> str:
+    """Return the row of an event where those of one topic keep their order, and topics wait for no other."""
+    return topic
+
+
+def of_one_secret(topic: str) -> str:
+    """Return the row of a change: all of its secret, whatever happened to it."""
+    return topic.rpartition("/")[0]
 
 
 class Lane:
     """Keeps the order of the log; is rewound to its cursor when a connection is lost.
 
-    `topic_of` tells where a line belongs in this lane, None for lines that don't.
+    `topic_of` tells where a line belongs in this lane, None for lines that don't; `row_of` which topics are one row.
+    A refused event holds back what follows it in its row, and nothing else.
     """
 
-    def __init__(self, name: str, topic_of: Callable[[Line], str | None]) -> None:
+    def __init__(
+        self, name: str, topic_of: Callable[[Line], str | None], row_of: Callable[[str], str] = of_one_topic
+    ) -> None:
         self.name = name
         self._topic_of = topic_of
+        self._row_of = row_of
         self._ready: deque[Owed] = deque()
         self._flying: dict[int, Owed] = {}
-        self._denied: dict[int, Owed] = {}
+        self._denied: dict[str, list[Owed]] = {}
+        """Rows with a refused event, and what waits behind it."""
+        self._held = 0
+        """How many events that are."""
         self._asked_again: set[int] = set()
-        """Events that were refused once: only new refusals say something about the others."""
-        self._ask_with_new = True
+        """Events that were refused before: when one is taken, the broker has changed its mind."""
+        self._round: deque[str | None] = deque()
+        """Rows that are yet to be asked again after this pause, None for one that was not refused yet."""
+        self._question: int | None = None
+        """The newest event that was asked again: nothing goes before its answer."""
         self._denials_in_a_row = 0
+        """Rows that were refused since the broker took something."""
         self._pause = PAUSE_FIRST_SECONDS
         self._paused_until = 0.0
         self.seen = 0
@@ -57,7 +84,9 @@ class Lane:
     @property
     def cursor(self) -> int:
         """The sequence up to which nothing is owed any more."""
-        firsts = [min(held) for held in (self._flying, self._denied) if held]
+        firsts = [row[0].sequence for row in self._denied.values()]
+        if self._flying:
+            firsts.append(min(self._flying))
         if self._ready:
             firsts.append(self._ready[0].sequence)
         return min(firsts) - 1 if firsts else self.seen
@@ -65,7 +94,7 @@ class Lane:
     @property
     def waiting(self) -> int:
         """How many looked-at events are not acknowledged."""
-        return len(self._ready) + len(self._flying) + len(self._denied)
+        return len(self._ready) + len(self._flying) + self._held
 
     @property
     def denied(self) -> bool:
@@ -87,8 +116,9 @@ class Lane:
         self._ready.clear()
         self._flying.clear()
         self._denied.clear()
+        self._held = 0
         self._asked_again.clear()
-        self._ask_with_new = True
+        self._round.clear()
         self._denials_in_a_row = 0
         self._paused_until = 0.0
         self.seen = sequence
@@ -107,47 +137,85 @@ class Lane:
         self.seen = line.sequence
         topic = self._topic_of(line)
         if topic is not None:
-            self._ready.append(Owed(line.sequence, topic, line.raw))
+            self._ready.append(Owed(line.sequence, topic, line.raw, self._row_of(topic)))
 
     def take(self, now_seconds: float) -> Owed | None:
         """Return the next event to publish, which is in flight from then on; None while there is nothing."""
-        may_ask_again = bool(self._denied) and not self._flying and now_seconds >= self._paused_until
-        if self._denials_in_a_row >= DENIALS_BEFORE_PAUSE or len(self._denied) >= DENIED_MOST:
-            # Nothing seems to be let through: one question a pause, in turn with the oldest refused event and with a
-            # new one, so that a topic denied for good doesn't hold back the others.
-            if not may_ask_again:
-                return None
-            self._ask_with_new = not self._ask_with_new
-            owed = self._ready.popleft() if self._ask_with_new and self._ready else self._oldest_denied()
-        elif self._ready:
-            owed = self._ready.popleft()
-        elif may_ask_again:
-            owed = self._oldest_denied()
-        else:
+        owed = None
+        if self._question in self._flying:
             return None
-        self._flying[owed.sequence] = owed
+        if self._denied and (self._round or now_seconds >= self._paused_until):
+            if self._flying:
+                return None
+            owed = self._ask_again(now_seconds)
+        if owed is None and self._denials_in_a_row < DENIALS_BEFORE_PAUSE:
+            # Where nothing seems to be let through, new events wait for the answer to the next round of questions.
+            owed = self._next_new()
+        if owed is not None:
+            self._flying[owed.sequence] = owed
         return owed
 
-    def _oldest_denied(self) -> Owed:
-        return self._denied.pop(next(iter(self._denied)))
+    def _next_new(self) -> Owed | None:
+        """Return the next event that waits behind no refused one."""
+        while self._ready and self._held < DENIED_MOST:
+            owed = self._ready.popleft()
+            if owed.row not in self._denied:
+                return owed
+            self._hold(owed)
+        return None
+
+    def _ask_again(self, now_seconds: float) -> Owed | None:
+        """Return the first event of each refused row in turn, the oldest first, and a new one at last; then pause."""
+        if not self._round and now_seconds >= self._paused_until:
+            firsts = sorted((events[0].sequence, row) for row, events in self._denied.items())
+            self._round.extend(row for _, row in firsts)
+            if self._ready:
+                self._round.append(None)
+        asked = self._round.popleft() if self._round else None
+        owed = self._next_new() if asked is None else self._first_of(asked)
+        if owed is not None:
+            self._question = owed.sequence
+        return owed
+
+    def _first_of(self, row: str) -> Owed:
+        events = self._denied[row]
+        owed = events.pop(0)
+        self._held -= 1
+        if not events:
+            del self._denied[row]
+        return owed
+
+    def _hold(self, owed: Owed) -> None:
+        insort(self._denied.setdefault(owed.row, []), owed, key=_SEQUENCE)
+        self._held += 1
 
     def acknowledge(self, sequence: int) -> None:
         """Note that the broker took the event."""
-        if self._flying.pop(sequence, None) is not None:
+        if self._flying.pop(sequence, None) is None:
+            return
+        self._denials_in_a_row = 0
+        self._pause = PAUSE_FIRST_SECONDS
+        if sequence in self._asked_again:
             self._asked_again.discard(sequence)
-            self._denials_in_a_row = 0
-            self._pause = PAUSE_FIRST_SECONDS
+            self._release()
+
+    def _release(self) -> None:
+        """Try all that was refused again, in the order of the log: what is still refused will be held anew."""
+        held = [owed for row in self._denied.values() for owed in row]
+        self._ready = deque(sorted([*held, *self._ready], key=_SEQUENCE))
+        self._denied.clear()
+        self._held = 0
+        self._round.clear()
 
     def deny(self, sequence: int, now_seconds: float) -> None:
         """Note that the broker refused the event; it stays owed and is tried again after a pause."""
         owed = self._flying.pop(sequence, None)
         if owed is None:
             return
-        self._denied[sequence] = owed
-        self._denied = dict(sorted(self._denied.items()))
-        if sequence not in self._asked_again:
+        if sequence not in self._asked_again and owed.row not in self._denied:
             self._denials_in_a_row += 1
-            self._asked_again.add(sequence)
+        self._asked_again.add(sequence)
+        self._hold(owed)
         if now_seconds >= self._paused_until:
             self._paused_until = now_seconds + self._pause
             self._pause = min(self._pause * 2, PAUSE_MOST_SECONDS)

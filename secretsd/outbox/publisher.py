@@ -40,7 +40,7 @@ from secretsd.outbox.homeassistant.announcements import Announcements
 from secretsd.outbox.homeassistant.announcer import LANE, Announcer
 from secretsd.outbox.homeassistant.entities import EVENT_KINDS, Discovery
 from secretsd.outbox.homeassistant.shown import Shown
-from secretsd.outbox.lane import Lane, Line
+from secretsd.outbox.lane import Lane, Line, of_one_secret
 from secretsd.outbox.login import Login
 from secretsd.outbox.retained import RetainedQueue
 from secretsd.outbox.session import Owing, RolledBack, Session, SessionTaken, Standing, status
@@ -89,7 +89,7 @@ class Publisher:
         shown = Shown(config.homeassistant, standing, clock, lambda: self.status, lambda: self._cursor.tally)
         events = EVENT_KINDS if config.homeassistant.discovery else {}
         self._owing = Owing(
-            changes=Lane("changes", changes_topic(self._topics)),
+            changes=Lane("changes", changes_topic(self._topics), of_one_secret),
             audit=Lane("audit", audit_topic(self._topics, self._bus.audit)),
             events=Lane(LANE, event_topic(discovery.event_topic, events, self._bus.audit)),
             retained=RetainedQueue(),
