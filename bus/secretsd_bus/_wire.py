@@ -27,6 +27,9 @@ REFUSED: Final = 0x80
 
 WINDOW_MOST: Final = 64
 
+PACKET_MOST: Final = 1024 * 1024
+"""Bytes of a packet that is taken: ours have a few thousand. A broker that speaks 5 is told and sends none larger."""
+
 _TICK_SECS: Final = 1.0
 _READS_IN_A_ROW: Final = 64
 
@@ -85,6 +88,22 @@ class _ContentType(Properties):
         object.__setattr__(self, "pack", lambda: packed)
 
 
+class _Excess(Exception):
+    """The broker sends more than is taken from anybody."""
+
+
+class _Client(Client):
+    """paho reads packets of 256 MB, and keeps messages of QoS 2 until they are released: both would fill memory."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > PACKET_MOST:
+            raise _Excess("the broker sent a packet that is larger than we take")
+        return super()._sock_recv(bufsize)
+
+    def _send_pubrec(self, mid: int) -> MQTTErrorCode:  # noqa: ARG002 — paho's signature
+        raise _Excess("the broker sent at QoS 2, which nobody asked for")
+
+
 class Wire:
     """One connection of paho's. Blocking calls are only in `prepare` and in the thread that dials."""
 
@@ -113,7 +132,7 @@ class Wire:
     ) -> Client:
         """Return a client of paho's that queues and reconnects nothing by itself."""
         version5 = protocol == "5"
-        client = Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=None if version5 else True,
@@ -134,7 +153,7 @@ class Wire:
     async def dial(self, host: str, port: int, keepalive_secs: int) -> bool:
         """Connect and send CONNECT; tell whether the connection still stood then. Raises OSError."""
         # paho connects in a blocking way, so a thread does it; no callback is set yet that would run there.
-        dialling = self._loop.run_in_executor(None, self._client.connect, host, port, keepalive_secs)
+        dialling = self._loop.run_in_executor(None, self._connect, host, port, keepalive_secs)
         try:
             await asyncio.shield(dialling)
         except asyncio.CancelledError:
@@ -174,6 +193,13 @@ class Wire:
             connection.close()
 
     # The socket
+
+    def _connect(self, host: str, port: int, keepalive_secs: int) -> MQTTErrorCode:
+        properties: Properties | None = None
+        if self._version5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's class has no types
+            properties.MaximumPacketSize = PACKET_MOST
+        return self._client.connect(host, port, keepalive_secs, properties=properties)
 
     def _hang_up(self, dialling: asyncio.Future[MQTTErrorCode]) -> None:
         if dialling.cancelled() or dialling.exception() is not None:
@@ -230,6 +256,9 @@ class Wire:
     def _guarded(self, step: Callable[[], MQTTErrorCode]) -> None:
         try:
             step()
+        except _Excess as error:
+            self.drop()
+            self._owner.on_closed(str(error))
         except Exception as error:  # noqa: BLE001 — a hostile broker's packet may break paho anywhere
             self.drop()
             self._owner.on_closed(f"the broker sent what can't be read ({type(error).__name__})")

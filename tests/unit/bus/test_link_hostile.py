@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from secretsd_bus import BusDenied, BusLost, BusRejected, BusSettings, BusUnreachable, Link, Will
+from secretsd_bus import BusDenied, BusLost, BusRejected, BusSettings, BusUnreachable, Link, Message, Will
 from secretsd_bus import link as link_module
 
 from tests.unit.bus.fakebroker import (
@@ -325,6 +325,41 @@ async def test_garbage_from_a_broker_breaks_nothing_but_the_connection(garbage: 
         with pytest.raises(BusLost):
             await soon(sent)
     assert failures == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        (b"\x30\x80\x80\x80\x01" + b"\x00\x01a\x00" + b"x" * 1000, "larger than we take"),
+        (b"\x30\xff\xff\xff\x7f" + b"\x00\x01a\x00" + b"x" * 1000, "larger than we take"),
+        (b"\x34\x07\x00\x01a\x00\x01\x00x", "QoS 2"),
+    ],
+    ids=["2-MB", "256-MB", "QoS-2"],
+)
+async def test_a_broker_that_sends_more_than_is_taken_is_left_before_it_fills_memory(sent: bytes, says: str) -> None:
+    heard: list[Message] = []
+    async with fake_broker(answering(publish=lambda kind, body: sent)) as broker:
+        link = await soon(Link.connect(BusSettings(broker.url), client_id="test", on_message=heard.append))
+        published = link.publish("a", b"x")
+        assert says in await soon(link.closed)
+        with pytest.raises(BusLost, match=says):
+            await published
+    assert heard == []
+
+
+async def test_a_broker_is_told_how_large_a_packet_may_be_and_what_just_fits_is_taken() -> None:
+    heard: list[Message] = []
+    payload = b"x" * (1024 * 1024 - 4)
+    fits = b"\x30\x80\x80\x40" + b"\x00\x01a\x00" + payload
+    async with fake_broker(answering(publish=lambda kind, body: puback(body) + fits)) as broker:
+        link = await soon(Link.connect(BusSettings(broker.url), client_id="test", on_message=heard.append))
+        [connect] = [body for kind, body in broker.seen if kind == CONNECT]
+        assert b"\x27\x00\x10\x00\x00" in connect  # Maximum Packet Size
+        await soon(link.publish("a", b"x"))
+        while not heard:  # noqa: ASYNC110 — the message has a megabyte to come
+            await asyncio.sleep(0.01)
+        assert heard[0].payload == payload
+        await link.disconnect()
 
 
 def test_the_fake_broker_finds_the_number_of_a_publish() -> None:
