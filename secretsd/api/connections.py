@@ -88,6 +88,8 @@ class Connection(RequestHandler):
         if self.transport is None or self.transport.get_extra_info("ssl_object") is not None:
             return None
         self.half_closed = True
+        if not self._messages:
+            self.close()  # once what is being answered is; between two steps of aiohttp that may be done already
         if self._current_request is not None:
             self.begin(self._current_request)
         return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.http import Api, raw_exchange
+from tests.support.waiting import PATIENCE_SECS
 
 Unique = Callable[..., str]
 BAD = (400, 422)
@@ -310,6 +312,18 @@ def test_what_is_no_http_is_answered_or_closed(daemon: Daemon, api: Api) -> None
 def test_a_peer_that_closes_its_half_gets_the_answers_to_all_it_asked(daemon: Daemon) -> None:
     ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     assert raw_exchange(daemon.port, ask * 3, half_close=True).count(b"HTTP/1.1 200 OK\r\n") == 3
+
+
+def test_a_peer_that_closes_right_after_its_answer_leaves_no_connection_open(daemon: Daemon) -> None:
+    """However the two meet: an end that comes while the daemon finishes with a request was missed by one in four."""
+    ask = b"GET /secrets HTTP/1.1\r\nHost: localhost\r\nX-Jarvis-Client: admin\r\n\r\n"
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE_SECS) as connection:
+            connection.sendall(ask)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass  # the rest of the answer
 
 
 def test_a_peer_that_closes_its_half_within_a_body_is_told_so(daemon: Daemon) -> None:
