@@ -18,7 +18,6 @@ from secretsd_bus import (
     BusRejected,
     Event,
     Link,
-    Message,
     Topics,
     Unchained,
     Will,
@@ -35,21 +34,21 @@ from secretsd.config import Config
 from secretsd.errors import AuditWriteError
 from secretsd.metrics import Metrics
 from secretsd.outbox import cursor as cursors
+from secretsd.outbox.backoff import Backoff
 from secretsd.outbox.feed import audit_topic, changes_topic, event_topic, first_after, read_lines
 from secretsd.outbox.homeassistant.announcements import Announcements
 from secretsd.outbox.homeassistant.announcer import LANE, Announcer
 from secretsd.outbox.homeassistant.entities import EVENT_KINDS, Discovery
 from secretsd.outbox.homeassistant.shown import Shown
+from secretsd.outbox.inbox import Inbox
 from secretsd.outbox.lane import Lane, Line, of_one_secret
 from secretsd.outbox.login import Login
 from secretsd.outbox.retained import RetainedQueue
-from secretsd.outbox.session import Owing, RolledBack, Session, SessionTaken, Standing, status
-from secretsd.outbox.witness import Witness
+from secretsd.outbox.session import Owing, Session, Standing, status
+from secretsd.outbox.witness import RolledBack, SessionTaken, Witness
 
 log = logging.getLogger(__name__)
 
-BACKOFF_FIRST_SECONDS: Final = 0.2
-BACKOFF_MOST_SECONDS: Final = 5.0
 SAVE_SECONDS: Final = 1.0
 
 Status = Literal["connected", "disconnected", "denied", "disabled"]
@@ -103,8 +102,12 @@ class Publisher:
         self._current: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._trouble = ""
+        self._stood_since: float | None = None
+        """Since when the newest connection stood; None where it never did."""
         self.foreign: frozenset[str] = frozenset()
         """Topics under our prefix on which another daemon has spoken."""
+        self.copies: frozenset[str] = frozenset()
+        """The same, with this vault's own keys."""
 
     @property
     def session(self) -> int:
@@ -172,12 +175,11 @@ class Publisher:
             self._current.end_after(0, "the daemon's password at the broker has changed")
 
     async def _run(self) -> None:
-        pause = BACKOFF_FIRST_SECONDS
+        backoff = Backoff(random.uniform)  # spreads reconnects, hides nothing: so no strong randomness is needed
         while True:
-            trouble = ""
+            trouble, self._stood_since = "", None
             try:
                 trouble = f"connection lost: {await self._one_connection()}"
-                pause = BACKOFF_FIRST_SECONDS
             except RolledBack as error:
                 self._standing.rolled_back(str(error))
                 return
@@ -197,11 +199,10 @@ class Publisher:
             if trouble != self._trouble:
                 log.warning("bus: %s; tried again until it works", trouble)
                 self._trouble = trouble
+            held = 0.0 if self._stood_since is None else self._now() - self._stood_since
             with contextlib.suppress(TimeoutError):
-                # Spreads reconnects, hides nothing: so no strong randomness is needed.
-                await asyncio.wait_for(self._retry.wait(), pause * random.uniform(0.5, 1.0))  # noqa: S311
+                await asyncio.wait_for(self._retry.wait(), backoff.next(held))
             self._retry.clear()
-            pause = min(pause * 2, BACKOFF_MOST_SECONDS)
 
     async def _one_connection(self) -> str:
         """Hold one connection; return why it ended."""
@@ -209,12 +210,12 @@ class Publisher:
         await self._save()
         sealer = Unchained(log_id=self._audit.log_id, node=self._bus.node, key=self._keys.current, session=self.session)
         witness = Witness(self._topics, self._keys, self._audit.log_id)
-        arrived: asyncio.Queue[Message] = asyncio.Queue()
+        inbox = Inbox()
         try:
             link = await self._login.connect(
                 f"secretsd-{self._bus.node}-{secrets.token_hex(4)}",
                 Will(self._topics.status(self._bus.node), status(sealer, "offline", self._clock).raw),
-                arrived.put_nowait,
+                inbox.put,
             )
         except (BusError, OSError, ValueError):
             # No connection, so the next try may have its number.
@@ -233,12 +234,13 @@ class Publisher:
             self._remember_sometimes,
         )
         try:
-            await session.introduce(witness, arrived)
+            await session.introduce(witness, inbox)
             await self._take_up()
             self._current, self._connection, self._trouble = session, "connected", ""
+            self._stood_since = self._now()
             self._leave_outdated_login()
             log.info("bus: connected, MQTT %s, session %d", link.protocol, self.session)
-            watcher = asyncio.get_running_loop().create_task(self._watch(witness, arrived, session.announcer))
+            watcher = asyncio.get_running_loop().create_task(self._watch(witness, inbox, session.announcer))
             link.closed.add_done_callback(lambda _: self._owing.wake.set())
             try:
                 return await session.pump()
@@ -303,8 +305,8 @@ class Publisher:
         if (tally.denials, tally.rotations) != (before.denials, before.rotations):
             self._owing.announcements.changed()
 
-    async def _watch(self, witness: Witness, arrived: asyncio.Queue[Message], announcer: Announcer) -> None:
-        """Notice a second daemon under the same prefix, and Home Assistant's births."""
+    async def _watch(self, witness: Witness, inbox: Inbox, announcer: Announcer) -> None:
+        """Notice other daemons under the same prefix, what takes our status's place, and Home Assistant's births."""
         with contextlib.suppress(BusLost):
             await announcer.listen()
         while True:
@@ -312,10 +314,18 @@ class Publisher:
                 log.warning(
                     "bus: another daemon speaks on %s: one vault per topic_prefix; give it a prefix of its own", topic
                 )
+            for topic in witness.copies - self.copies:
+                log.warning(
+                    "bus: another daemon speaks on %s with the keys of this vault: a copy of it is served, and clients "
+                    "take its word for this one's; stop one of the two",
+                    topic,
+                )
             self.foreign |= witness.foreign
-            message = await arrived.get()
-            if not announcer.hear(message, self._now()):
-                witness.own(message.topic, message.payload)
+            self.copies |= witness.copies
+            message = await inbox.get()
+            if not announcer.hear(message, self._now()) and witness.displaces(message, self._bus.node, self.session):
+                self._owing.retained.status_due = True
+                self._owing.wake.set()
 
     async def _part(self, link: Link, session: Session) -> None:
         if self._current is not None:

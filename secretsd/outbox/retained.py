@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
+
+STATUS_REST_SECONDS: Final = 5.0
 
 
 class RetainedQueue:
@@ -11,6 +14,9 @@ class RetainedQueue:
     def __init__(self) -> None:
         self._changed: dict[str, None] = {}
         self._repeated: dict[str, None] = {}
+        self.status_due = False
+        """Whether something else stands in the place of our `online`."""
+        self._status_from = float("-inf")
         self.checkpoint_due = False
         self.checkpoint_overdue = False
         """Whether its interval is over: then it goes before everything, or clients think the broker silent."""
@@ -36,11 +42,18 @@ class RetainedQueue:
         """Return a name whose state is to be repeated."""
         return self._take(self._repeated)
 
+    def take_status(self, now_seconds: float) -> bool:
+        """Tell whether the status has to be said again; only so often, whoever else writes there."""
+        if not self.status_due or now_seconds < self._status_from:
+            return False
+        self.status_due, self._status_from = False, now_seconds + STATUS_REST_SECONDS
+        return True
+
     def forget(self) -> None:
         """Drop everything: the connection is gone, and the next one repeats all."""
         self._changed.clear()
         self._repeated.clear()
-        self.checkpoint_due = self.checkpoint_overdue = False
+        self.status_due = self.checkpoint_due = self.checkpoint_overdue = False
 
     @staticmethod
     def _take(names: dict[str, None]) -> str | None:

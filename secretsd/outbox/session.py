@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
-from secretsd_bus import BusDenied, BusLost, Event, Link, Message, Topics, Unchained, rfc3339
+from secretsd_bus import BusDenied, BusLost, Event, Link, Topics, Unchained, rfc3339
 from secretsd_bus.payloads import Checkpoint, Presence
 
 from secretsd.audit.log import AuditLog
@@ -24,10 +24,20 @@ from secretsd.outbox.feed import head_at, read_lines
 from secretsd.outbox.homeassistant.announcements import IN_FLIGHT_MOST, Announcements
 from secretsd.outbox.homeassistant.announcer import Announcer
 from secretsd.outbox.homeassistant.overview import Trouble
+from secretsd.outbox.inbox import Inbox
 from secretsd.outbox.lane import Lane
 from secretsd.outbox.pace import Pace
 from secretsd.outbox.retained import RetainedQueue
-from secretsd.outbox.witness import Position, Witness, another_log, known_line, older_than, session_of
+from secretsd.outbox.witness import (
+    Position,
+    RolledBack,
+    SessionTaken,
+    Witness,
+    another_log,
+    known_line,
+    older_than,
+    session_of,
+)
 from secretsd.vault.document import SecretRecord
 
 log = logging.getLogger(__name__)
@@ -39,18 +49,6 @@ HAND_OVER_SECONDS: Final = 2.0
 AUDIT_IN_FLIGHT: Final = 16
 """How much of the audit backlog may stand before a change on the wire."""
 KEYS_TYPE: Final = "application/jwk-set+json"
-
-
-class RolledBack(Exception):
-    """The broker remembers a newer vault than this one: nothing must be published over that."""
-
-
-class SessionTaken(Exception):
-    """The broker remembers a connection of ours with this number or a later one: it must not be used twice."""
-
-    def __init__(self, session: int) -> None:
-        super().__init__(f"the broker remembers our session {session}; ours goes on from there")
-        self.session = session
 
 
 class Standing(Protocol):
@@ -159,7 +157,7 @@ class Session:
         self.refused = False
         """Whether the broker has refused something retained since it was last published whole."""
 
-    async def introduce(self, witness: Witness, arrived: asyncio.Queue[Message]) -> None:
+    async def introduce(self, witness: Witness, inbox: Inbox) -> None:
         """Ask the broker what it remembers of us, before anything there is overwritten, and say that we are here.
 
         Retained messages come after the subscription and before the echo of what is published then; so when our own
@@ -179,7 +177,7 @@ class Session:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ECHO_SECONDS):
                 while not self._link.closed.done():
-                    message = await arrived.get()
+                    message = await inbox.get()
                     if message.payload == online.raw:
                         break
                     event = witness.own(message.topic, message.payload)
@@ -188,6 +186,8 @@ class Session:
                     newest = max(newest, session_of(event))
                     if message.topic == self._topics.checkpoint(self._bus.node):
                         remembered = event.data
+        if self._link.closed.done():
+            raise BusLost(self._link.closed.result())
         if remembered is not None:
             await self._confront(remembered)
         if newest >= self._sealer.session:
@@ -243,13 +243,14 @@ class Session:
     def _publish_next(self) -> bool:
         """Publish one message, by precedence; False when there is none, or when the log has to be read on first.
 
-        An overdue checkpoint, changes, their states, the checkpoint after them; and once no change is owed the states
-        that are merely repeated, the audit, and behind everything what is for Home Assistant.
+        A displaced status, an overdue checkpoint, changes, their states, the checkpoint after them; and once no change
+        is owed the states that are merely repeated, the audit, and behind everything what is for Home Assistant.
         """
         owing = self._owing
         changes_read = owing.changes.seen >= self._audit.told or not owing.changes.wants_lines
         return (
-            (owing.retained.checkpoint_overdue and self._publish_checkpoint())
+            (owing.retained.take_status(self._now()) and self._publish_status())
+            or (owing.retained.checkpoint_overdue and self._publish_checkpoint())
             or self._publish_owed(owing.changes)
             or self._publish_state(owing.retained.take_changed())
             or (owing.retained.checkpoint_due and self._publish_checkpoint())
@@ -310,6 +311,10 @@ class Session:
         )
         event = self._sealer.seal("audit.checkpoint", None, reached.data(), rfc3339(self._clock.now_ms()))
         self._retain(self._topics.checkpoint(self._bus.node), event.raw, "the checkpoint")
+        return True
+
+    def _publish_status(self) -> bool:
+        self._say_online(status(self._sealer, "online", self._clock))
         return True
 
     def _say_online(self, online: Event) -> asyncio.Future[None]:
@@ -386,7 +391,7 @@ class Session:
             await asyncio.sleep(self._bus.checkpoint_secs)
             if self.refused:
                 self.refused = False
-                self._say_online(status(self._sealer, "online", self._clock))
+                self._owing.retained.status_due = True
                 self._say_keys()
                 self._owing.retained.repeat(self._standing.names())
             self._owing.retained.checkpoint_overdue = True

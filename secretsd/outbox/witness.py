@@ -9,12 +9,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from secretsd_bus import Event, Refused, Topics, Verifier
+from secretsd_bus import Event, Message, Refused, Topics, Verifier
 
 from secretsd.audit.eventkeys import EventKeys
 
 FOREIGN_MOST: Final = 16
 """How many foreign topics are remembered; whoever writes there could invent any number."""
+
+
+class RolledBack(Exception):
+    """The broker remembers a newer vault than this one: nothing must be published over that."""
+
+
+class SessionTaken(Exception):
+    """The broker remembers a connection of ours with this number or a later one: it must not be used twice."""
+
+    def __init__(self, session: int) -> None:
+        super().__init__(f"the broker remembers our session {session}; ours goes on from there")
+        self.session = session
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,8 @@ class Witness:
         self._ends = {past.key.keyid: past.last_sequence for past in keys.past}
         self.foreign: set[str] = set()
         """Topics on which somebody else speaks as a daemon."""
+        self.copies: set[str] = set()
+        """Topics on which somebody else speaks with this daemon's key: a copy of its vault is served."""
 
     @property
     def filters(self) -> list[str]:
@@ -57,6 +71,17 @@ class Witness:
             return None
         return event
 
+    def displaces(self, message: Message, node: str, session: int) -> bool:
+        """Look at what arrives while we are `session` of `node`; tell whether it stands where our `online` should.
+
+        An earlier connection's will may do that: a broker that didn't see it end publishes it when we are back.
+        """
+        event = self.own(message.topic, message.payload)
+        ours = event is not None and session_of(event) == session and event.data.get("state") == "online"
+        if event is not None and not message.retain and _lives_elsewhere(event, node, session):
+            self.copies.add(message.topic)
+        return message.topic == self._topics.status(node) and not ours
+
     def _after_its_end(self, event: Event) -> bool:
         """Tell whether a past key signed a checkpoint of later: whoever stole it, not this daemon."""
         end, sequence = self._ends.get(event.keyid), event.data.get("sequence", 0)
@@ -65,6 +90,16 @@ class Witness:
     def _note(self, topic: str) -> None:
         if len(self.foreign) < FOREIGN_MOST:
             self.foreign.add(topic)
+
+
+def _lives_elsewhere(event: Event, node: str, session: int) -> bool:
+    """Tell whether a message that has just been published, with our key, can't be this process's.
+
+    What an earlier process said, when the node had another name perhaps, may come late: its will does.
+    """
+    if event.data.get("state") == "offline":
+        return False
+    return event.source.rpartition("/")[2] != node or session_of(event) > session
 
 
 def session_of(event: Event) -> int:

@@ -251,6 +251,34 @@ def test_the_status_is_online_and_the_will_says_offline_after_a_kill(
         )
 
 
+def test_an_earlier_connections_will_that_comes_late_does_not_stand(
+    broker: Broker, prefix: str, new_daemon: Callable[..., Daemon]
+) -> None:
+    """As of a connection whose end the broker didn't see: it publishes that will when the daemon is back long since."""
+    daemon = new_daemon(bus=broker.url, prefix=prefix).start().wait_bus()
+    status = f"{prefix}/status/{NODE}"
+    with daemon.tap() as tap:
+        daemon.sigkill()
+        will = tap.wait_event(lambda event: event.data.get("state") == "offline", "the will").raw
+        daemon.start().wait_bus()
+        for late in (will, b"garbage", b""):
+            mark = len(tap.on(status))
+            content = ["-s"] if late else ["-n"]
+            command = ["mosquitto_pub", "-p", str(broker.port), "-r", "-q", "1", "-t", status, *content]
+            subprocess.run(command, input=late, check=True)
+            eventually(
+                lambda mark=mark: any(
+                    heard.event is not None and heard.event.data["state"] == "online" for heard in tap.on(status)[mark:]
+                ),
+                "it says again that it is online",
+            )
+    with late_tap(daemon) as listening:
+        stands = listening.wait_topic(status)
+        assert stands.retain
+        assert stands.event is not None
+        assert stands.event.data["state"] == "online"
+
+
 def test_an_orderly_end_says_stopped_and_offline(
     broker: Broker, prefix: str, new_daemon: Callable[..., Daemon]
 ) -> None:

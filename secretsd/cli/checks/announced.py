@@ -92,9 +92,7 @@ def judge_others(messages: Sequence[Message], topics: Topics, node: str, keyring
             findings.append(_other(message, refused, ours=message.topic in own))
         else:
             if message.topic not in own:
-                findings.append(
-                    warning(f"{message.topic} is this daemon's from when it had another name", _forget(message.topic))
-                )
+                findings.append(_namesake(message))
     return combined(f"nobody else speaks as a daemon under {topics.prefix}", findings)
 
 
@@ -112,6 +110,15 @@ def _other(message: Message, refused: Refused, *, ours: bool) -> Finding:
     return warning(
         f"another daemon has spoken on {message.topic}", "give it a topic_prefix of its own", _forget(message.topic)
     )
+
+
+def _namesake(message: Message) -> Finding:
+    if _says_online(message):
+        return failure(
+            f"a daemon with this vault's own keys is online at {message.topic}: a copy of the vault is served",
+            f"stop one of the two; {_forget(message.topic)}",
+        )
+    return warning(f"{message.topic} is this daemon's from when it had another name", _forget(message.topic))
 
 
 def _says_online(message: Message) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -98,6 +99,35 @@ def test_a_second_vault_under_the_same_prefix_is_noticed_by_both(
     eventually(partial(says, first, f"another daemon speaks on {prefix}/checkpoint/{node}"), "its checkpoint is named")
     named = [line for line in first.output().splitlines() if "another daemon speaks on" in line]
     assert len(named) <= 2  # each topic once, however often it speaks
+
+
+def copy_of(first: Daemon, second: Daemon) -> None:
+    """Give `second` the vault, the keys and the log of `first`, which is stopped."""
+    for folder in (first.vault_path.parent, first.audit_path.parent):
+        shutil.copytree(folder, second.directory / folder.name)
+
+
+def test_a_copy_of_the_vault_that_is_served_under_another_name_is_noticed_by_both(
+    broker: Broker, prefix: str, new_daemon: New
+) -> None:
+    first = new_daemon(bus=broker.url, prefix=prefix).start().wait_bus()
+    second = new_daemon(bus=broker.url, prefix=prefix, config={"bus": {"node": "elsewhere"}})
+    first.terminate()
+    copy_of(first, second)
+    for daemon in (first, second):
+        daemon.start().wait_bus()
+    for daemon, other in ((first, "elsewhere"), (second, NODE)):
+        said = f"another daemon speaks on {prefix}/checkpoint/{other} with the keys of this vault"
+        eventually(partial(says, daemon, said), "it is noticed", within=10)
+        assert daemon.api.get("/healthz").status == 200
+
+
+def test_a_daemon_with_another_name_than_before_notices_nobody(broker: Broker, prefix: str, new_daemon: New) -> None:
+    daemon = new_daemon(bus=broker.url, prefix=prefix).start().wait_bus()
+    daemon.sigkill()
+    daemon.configure({"bus": {"node": "elsewhere"}})
+    daemon.start().wait_bus()
+    always(lambda: "another daemon" not in daemon.output(), "its own earlier messages are foreign to it", during=2.5)
 
 
 def test_a_daemon_alone_under_its_prefix_notices_nobody(broker: Broker, prefix: str, new_daemon: New) -> None:

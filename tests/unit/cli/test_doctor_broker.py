@@ -245,6 +245,11 @@ def test_the_daemons_own_checkpoint_is_verified(place: Installation, open_broker
             "warning",
         ),
         (
+            TOPICS.status("copy"),
+            sealed("daemon.status", {"state": "online", "session": 3}, node="copy"),
+            "failure",
+        ),
+        (
             TOPICS.status("other"),
             sealed("daemon.status", {"state": "online", "session": 3}, node="other", key=SigningKey.generate()),
             "failure",

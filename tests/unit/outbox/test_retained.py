@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from secretsd.outbox.retained import RetainedQueue
+from secretsd.outbox.retained import STATUS_REST_SECONDS, RetainedQueue
 
 
 def drained(queue: RetainedQueue) -> tuple[list[str], list[str]]:
@@ -39,3 +39,17 @@ def test_a_lost_connection_forgets_everything() -> None:
     queue.forget()
     assert drained(queue) == ([], [])
     assert not queue.checkpoint_due
+
+
+def test_a_displaced_status_is_said_again_at_once_and_then_only_so_often() -> None:
+    queue = RetainedQueue()
+    assert not queue.take_status(0)
+    said = []
+    for second in range(int(2 * STATUS_REST_SECONDS) + 1):
+        queue.status_due = True
+        if queue.take_status(second):
+            said.append(second)
+    assert said == [0, STATUS_REST_SECONDS, 2 * STATUS_REST_SECONDS]
+    queue.status_due = True
+    queue.forget()
+    assert not queue.take_status(1000)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from secretsd_bus import SigningKey, Topics, Unchained
+from secretsd_bus import Message, SigningKey, Topics, Unchained
 
 from secretsd.audit.eventkeys import EventKeys
 from secretsd.outbox.witness import (
@@ -112,6 +112,74 @@ def test_anybody_else_under_the_prefix_is_noticed_and_not_believed(
 ) -> None:
     assert witness.own(topic, payload) is None
     assert witness.foreign == {topic}
+
+
+def arrives(topic: str, payload: bytes, *, retain: bool = False) -> Message:
+    return Message(topic, payload, retain, duplicate=False)
+
+
+def place(by: Unchained, **data: Any) -> bytes:
+    return by.seal("audit.checkpoint", None, {"session": by.session} | data, TIME).raw
+
+
+@pytest.mark.parametrize(
+    ("payload", "displaces"),
+    [
+        (status(sealer()), False),
+        (status(sealer(session=2), state="offline", session=2), True),
+        (status(sealer(), state="offline"), True),
+        (status(sealer(session=2), session=2), True),
+        (status(sealer(OTHER)), True),
+        (b"garbage", True),
+        (b"", True),
+    ],
+    ids=[
+        "ours",
+        "an older will",
+        "a will of the same number",
+        "an older online",
+        "another key's",
+        "garbage",
+        "cleared",
+    ],
+)
+def test_what_stands_in_the_place_of_our_status_is_noticed(witness: Witness, payload: bytes, displaces: bool) -> None:
+    assert witness.displaces(arrives(TOPICS.status("pi"), payload), "pi", 3) == displaces
+    assert not witness.displaces(arrives(TOPICS.checkpoint("pi"), payload), "pi", 3)
+    assert witness.copies == set()
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        (TOPICS.status("other"), status(sealer(node="other"))),
+        (TOPICS.checkpoint("other"), place(sealer(node="other", session=1))),
+        (TOPICS.checkpoint("pi"), place(sealer(session=4))),
+        (TOPICS.status("pi"), status(sealer(session=4), session=4)),
+    ],
+)
+def test_a_copy_of_this_vault_that_is_served_elsewhere_is_noticed(witness: Witness, topic: str, payload: bytes) -> None:
+    witness.displaces(arrives(topic, payload, retain=True), "pi", 3)
+    assert witness.copies == set()  # it may be what an earlier process left there
+    witness.displaces(arrives(topic, payload), "pi", 3)
+    assert witness.copies == {topic}
+    assert witness.foreign == set()
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        (TOPICS.status("other"), status(sealer(node="other", session=2), state="offline", session=2)),
+        (TOPICS.checkpoint("pi"), place(sealer(session=2))),
+        (TOPICS.checkpoint("pi"), place(sealer())),
+    ],
+    ids=["the will from when the node had another name", "an earlier connection's", "this connection's"],
+)
+def test_what_an_earlier_process_said_is_no_copy_however_late_it_comes(
+    witness: Witness, topic: str, payload: bytes
+) -> None:
+    witness.displaces(arrives(topic, payload), "pi", 3)
+    assert witness.copies == set()
 
 
 def test_a_cleared_topic_is_nobody(witness: Witness) -> None:
