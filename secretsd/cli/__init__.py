@@ -5,6 +5,8 @@ from __future__ import annotations
 
 def main() -> None:
     """Run secretsctl and end the process: 0 done, 1 refused or failed, 2 usage, 3 daemon not reachable."""
-    from secretsd.cli.app import root  # noqa: PLC0415 — importing this package must stay cheap
+    from secretsd.cli import streams  # noqa: PLC0415 — importing this package must stay cheap
+    from secretsd.cli.app import root  # noqa: PLC0415 — as above
 
+    streams.prepare()
     root.main(prog_name="secretsctl")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -108,17 +109,28 @@ class Root(click.Group):
             ]
         return super().shell_complete(ctx, incomplete)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line, or print the help that it asks for."""
+        with _ending_quietly():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an interrupt and a reader that went away are no errors to tell of."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except (KeyboardInterrupt, click.Abort):
-            raise click.exceptions.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            _discard_output()
-            raise click.exceptions.Exit(BROKEN_PIPE) from None
-        return result
+        """Run the command."""
+        with _ending_quietly():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """Make an interrupt and a reader that went away the end, and no errors to tell of."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _discard_output()
+        raise click.exceptions.Exit(BROKEN_PIPE) from None
 
 
 def _discard_output() -> None:

@@ -20,6 +20,9 @@ from secretsd.model import Metadata
 
 NEVER_YEAR: Final = "9999-"
 _WIDE: Final = 100_000
+_GAP: Final = "  "
+_FOLDED_LEAST: Final = 16
+"""A column that is folded has this much room at least, or it isn't folded."""
 
 STATUS_STYLE: Final = {
     "active": "green",
@@ -53,13 +56,17 @@ def console(*, err: bool = False) -> Console:
 
 def emit_json_line(value: Any) -> None:
     """Print JSON on one line, at once."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-    sys.stdout.flush()
+    click.echo(_utf8(json.dumps(value, ensure_ascii=False, separators=(",", ":"))))
 
 
 def emit_json(value: Any) -> None:
     """Print a JSON document."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(_utf8(json.dumps(value, indent=2, ensure_ascii=False)))
+
+
+def _utf8(document: str) -> bytes:
+    """Return JSON as its standard has it, whatever the locale; what stands for a file name's odd bytes is escaped."""
+    return document.encode("utf-8", "backslashreplace")
 
 
 def status_text(status: str) -> Text:
@@ -68,16 +75,23 @@ def status_text(status: str) -> Text:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """Print rows under their columns; in a pipe one a line, however long, with aligned columns and nothing else."""
+    """Print rows under their columns; in a pipe one a line, however long, with aligned columns and nothing else.
+
+    On a terminal the last column is folded. Where that doesn't do, no name is cut: the lines are as long as they are.
+    """
     out = console()
+    safe = [[_safe(cell) for cell in row] for row in rows]
     if not out.is_terminal:
-        _print_aligned([columns, *rows])
+        _print_aligned([columns, *safe])
+        return
+    if not _fits(out, [[Text(column) for column in columns], *safe]):
+        _print_unfolded(out, [[Text(column, style="bold") for column in columns], *safe])
         return
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=0 < index < len(columns) - 1)
-    for row in rows:
-        table.add_row(*(_safe(cell) for cell in row))
+        table.add_column(column, overflow="fold", no_wrap=index < len(columns) - 1)
+    for row in safe:
+        table.add_row(*row)
     out.print(table)
 
 
@@ -87,7 +101,18 @@ def print_fields(fields: Sequence[tuple[str, Cell]]) -> None:
     if not out.is_terminal:
         _print_aligned(fields)
         return
+    styled = [[Text(name, style="bold"), _safe(cell)] for name, cell in fields]
+    if not _fits(out, styled):
+        _print_unfolded(out, styled)
+        return
     out.print(fields_table(fields))
+
+
+def _fits(out: Console, rows: Sequence[Sequence[Text]]) -> bool:
+    """Tell whether all columns but the last have room as they are, and that enough to be folded."""
+    *others, last = (max(cell.cell_len for cell in column) for column in zip(*rows, strict=True))
+    needed: int = sum(others) + len(_GAP) * len(others) + min(last, _FOLDED_LEAST)
+    return needed <= out.width
 
 
 def fields_table(fields: Sequence[tuple[str, Cell]]) -> Table:
@@ -105,7 +130,18 @@ def _print_aligned(rows: Sequence[Sequence[Cell]]) -> None:
     cells = [[_safe(cell).plain for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_unfolded(out: Console, rows: Sequence[Sequence[Text]]) -> None:
+    """Print the same with its colours."""
+    widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = Text()
+        for cell, width in zip(row, widths, strict=True):
+            line.append_text(cell).append(" " * (width - cell.cell_len) + _GAP)
+        line.rstrip()
+        out.print(line, soft_wrap=True)
 
 
 def _safe(cell: Cell) -> Text:

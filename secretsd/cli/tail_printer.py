@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from secretsd_bus import Event, Message
 
+from secretsd.cli.errors import Failed
 from secretsd.cli.event_lines import event_line, forged_line, missing_line
 from secretsd.cli.history import History
 from secretsd.cli.output import console
@@ -66,7 +67,7 @@ class Printer:
                 return
             try:
                 self._print(one)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, Failed) as error:
                 self.done.set_exception(error)
                 return
             if self._left is not None and isinstance(one, Event):

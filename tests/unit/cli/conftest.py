@@ -80,8 +80,8 @@ def spawn(daemon: FakeDaemon) -> Iterator[Spawn]:
 def terminal(spawn: Spawn) -> Terminal:
     """Run secretsctl on a terminal, answering each prompt of `typed`; return its status and all that was shown."""
 
-    def run(*args: str, typed: Typed = (), env: dict[str, str] | None = None) -> tuple[int, str]:
-        command = [str(COMMAND), *args]
+    def run(*args: str, typed: Typed = (), env: dict[str, str] | None = None, columns: int = 80) -> tuple[int, str]:
+        command = ["/bin/sh", "-c", f'stty cols {columns}; exec "$@"', "sh", str(COMMAND), *args]
         script = f"import os, pty; os._exit(os.waitstatus_to_exitcode(pty.spawn({command!r})))"
         process = spawn(program=[sys.executable, "-c", script], env={"TERM": "xterm", **(env or {})})
         assert process.stdin is not None
