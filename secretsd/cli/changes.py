@@ -32,7 +32,7 @@ from secretsd.model import MAX_SAFE_INTEGER, Metadata, Rotated
     help="Take the new value of the one NAME from FILE (`-`: standard input) instead of generating it.",
 )
 @click.option("--raw", is_flag=True, help="Keep a newline at the end of that value; else one is taken off.")
-@click.option("--no-wait", is_flag=True, help="Don't wait until another end has taken the new value.")
+@click.option("--no-wait", is_flag=True, help="Wait 10 s at most for another end to take the new value.")
 @click.option("--cancel", is_flag=True, help="Give up rotations that are on their way; the old values stay.")
 @grace_option
 @urgent_option

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec.structs import replace
 
@@ -22,6 +22,14 @@ from secretsd.service.departures import NO_ROTATOR, Departures, Value
 from secretsd.service.values import settled
 from secretsd.vault.document import Document, OwedLine, PolicyMark, SecretRecord, VersionRecord, Wishes
 from secretsd.vault.vault import Vault
+
+_EXTERNAL: Final = (
+    'An external secret is issued elsewhere: get the new value there and send it in "values", or with PUT.'
+)
+_STILL_EXTERNAL: Final = (
+    "It was made as an external secret, and keeps that type though its rule says {type} by now: delete it and make it "
+    'anew with the value that it has, so that values can be generated; or send the new one in "values", or with PUT.'
+)
 
 
 class Changes:
@@ -130,10 +138,8 @@ class Changes:
     def generated(self, name: str, record: SecretRecord) -> Value:
         """Return a new value in the kind of the current one. Raises Problem `value-required` for an external one."""
         if record.type == "external":
-            raise Problem(
-                "value-required",
-                'An external secret is issued elsewhere: get the new value there and send it in "values", or with PUT.',
-            )
+            ruled = self._policy.rule_for(name).type or "external"
+            raise Problem("value-required", _EXTERNAL if ruled == "external" else _STILL_EXTERNAL.format(type=ruled))
         like = self._vault.open(name, record.current) if record.type == "jwt_signing_key" else None
         return generate(record.type, like), "utf-8"
 

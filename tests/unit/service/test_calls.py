@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from secretsd_bus import rfc3339
 
+from secretsd import policy as policies
 from secretsd.errors import Problem
 from secretsd.model import CreateSecret, Metadata, PutSecret, RestoreRequest, RotateRequest, SecretAnswer, ValueIn
 from secretsd.service import Selector
 from tests.unit.support.clock import DAY_MS, HOUR_MS, START_MS
-from tests.unit.support.core import Bench
+from tests.unit.support.core import POLICY, Bench
 from tests.unit.support.disk import spy
 
 NAME = "db_password"
@@ -197,6 +198,14 @@ async def test_an_external_secret_needs_its_value(bench: Bench) -> None:
     await create(bench, "brave_api_key")
     await refused("value-required", rotate(bench, "brave_api_key"))
     assert (await rotate(bench, "brave_api_key", values={"brave_api_key": "v2"}))[0].version == 2
+
+
+async def test_an_external_secret_says_where_its_rule_has_another_type_by_now(tmp_path: Path, bench: Bench) -> None:
+    await create(bench, "brave_api_key")
+    (tmp_path / "policy.yaml").write_text(f"{POLICY}  brave_api_key: {{type: api_key}}\n")
+    bench.core.policy = policies.load(tmp_path / "policy.yaml", bench.config)
+    problem = await refused("value-required", rotate(bench, "brave_api_key"))
+    assert "keeps that type though its rule says api_key by now: delete it and make it anew" in problem.detail
 
 
 async def test_a_name_that_exists_is_not_made_again(bench: Bench) -> None:
