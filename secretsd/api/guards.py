@@ -61,7 +61,7 @@ class Rules:
     def of(cls, config: Config) -> Rules:
         """Return the rules in `config`."""
         return cls(
-            allowed_hosts=frozenset(host.lower().rstrip(".").strip("[]") for host in config.server.allowed_hosts),
+            allowed_hosts=frozenset(_plain_name(host)[0] for host in config.server.allowed_hosts),
             deny_network_remote=config.security.deny_network_remote,
         )
 
@@ -200,7 +200,12 @@ def _host_name(host: str) -> tuple[str, bool]:
     match = _HOST.match(host)
     if match is None:
         return "", False
-    name = (match[1] or match[2]).lower().removesuffix(".")
+    return _plain_name(match[1] or match[2])
+
+
+def _plain_name(host: str) -> tuple[str, bool]:
+    """Return a name or address as it is compared, in whichever of its spellings it came, and whether it is loopback."""
+    name = host.lower().removesuffix(".")
     if name == "localhost":
         return name, True
     address, loopback = plain_address(name)

@@ -164,6 +164,8 @@ def host_names(value: object) -> tuple[str, ...]:
     names = []
     for one in value:
         lowered = one.lower() if isinstance(one, str) else ""
+        if lowered.startswith("[") and lowered.endswith("]") and _is_ip(lowered[1:-1]):
+            lowered = lowered[1:-1]  # as a Host header has it
         if not _HOST.match(lowered) and not _is_ip(lowered):
             raise refusal
         names.append(lowered.removesuffix("."))

@@ -152,6 +152,7 @@ def test_what_could_be_a_credential_is_not_repeated(file: Path, text: str, secre
         'server.allowed_hosts = "vault.lan"',
         'server.allowed_hosts = ["http://vault.lan"]',
         'server.allowed_hosts = ["vault.lan:80"]',
+        'server.allowed_hosts = ["[vault.lan]"]',
         'paths.vault_path = ""',
         'paths.vault_path = "~/vault.json"',
         'paths.vault_path = "a\\u0000b"',
@@ -283,7 +284,7 @@ def test_a_period_in_both_forms_is_refused(file: Path) -> None:
 
 
 def test_allowed_hosts_are_compared_in_lower_case(file: Path) -> None:
-    hosts = read(file, '[server]\nallowed_hosts = ["Vault.LAN", "192.168.1.5", "vault.lan.", "fd00::1"]\n')
+    hosts = read(file, '[server]\nallowed_hosts = ["Vault.LAN", "192.168.1.5", "vault.lan.", "fd00::1", "[FD00::1]"]\n')
     assert hosts.server.allowed_hosts == ("vault.lan", "192.168.1.5", "fd00::1")
 
 

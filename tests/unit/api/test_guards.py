@@ -288,6 +288,17 @@ async def test_a_chunked_body_is_measured_as_it_comes(ask: Ask) -> None:
     assert (reply.status, reply.problem) == (413, "too-large")
 
 
+@pytest.mark.parametrize("allowed", ["fd00:0:0::1", "FD00::1"])
+@pytest.mark.parametrize("host", ["[fd00::1]", "[FD00:0:0:0:0:0:0:1]:8081"])
+async def test_an_allowed_address_is_one_in_each_spelling(
+    launch: Launch, connect: Connect, allowed: str, host: str
+) -> None:
+    server = await launch(f'allowed_hosts = ["{allowed}"]')
+    wire = await connect(int(server.url.rpartition(":")[2]))
+    await wire.send(request("GET", "/secret/a", host=host))
+    assert (await wire.reply()).status == 200
+
+
 def test_host_names_are_compared_without_port_case_and_final_dot() -> None:
     assert guards._host_name("Vault.LAN.:80") == ("vault.lan", False)
     assert guards._host_name("[::ffff:127.0.0.1]") == ("127.0.0.1", True)
