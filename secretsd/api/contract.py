@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -64,10 +64,10 @@ class Service(Protocol):
         name: str,
         selector: Selector,
         *,
-        if_none_match: str | None,
+        if_none_match: Container[str] | None,
         min_generation: int | None,
     ) -> Answered[ReadResult]:
-        """Return a secret's value; the body is None when `if_none_match` is the kid of what was asked for."""
+        """Return a secret's value; the body is None when its kid is in `if_none_match`."""
 
     async def consumers(self, caller: Caller, name: str) -> Answered[Consumers]:
         """Return who has which version of a secret."""

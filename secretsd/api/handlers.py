@@ -61,7 +61,7 @@ def jwks(service: Service, incoming: Incoming) -> Answer:
     tag = b64url_encode(hashlib.sha256(answer.body).digest()[:16])
     answer.headers = {"ETag": f'"{tag}"'}
     condition = queries.NoneMatch.of(incoming)
-    if condition is not None and condition.holds(tag):
+    if condition is not None and tag in condition:
         return Answer(304, headers=answer.headers, cache_control=answer.cache_control)
     return answer
 
@@ -104,13 +104,12 @@ async def read(service: Service, caller: Caller, incoming: Incoming) -> Answer:
         caller,
         incoming.name,
         queries.selector(found),
-        if_none_match=None if condition is None else condition.single(),
+        if_none_match=condition,
         min_generation=queries.number(found, "min_generation"),
     )
     result = answered.value
     headers = {"ETag": f'"{result.kid}"'}
-    # The service compares one kid; lists are this layer's.
-    if result.body is None or (condition is not None and condition.holds(result.kid)):
+    if result.body is None:
         return Answer(304, position=answered.position, headers=headers)
     return Answer.of(result.body, position=answered.position, headers=headers)
 

@@ -163,12 +163,6 @@ class NoneMatch:
             end = tag.end()
         return cls(frozenset(kids), any_version=False)
 
-    def single(self) -> str | None:
-        """Return what the service compares: the kid where there is one only, `*` for any, else None."""
-        if self._any:
-            return "*"
-        return next(iter(self._kids)) if len(self._kids) == 1 else None
-
-    def holds(self, kid: str) -> bool:
+    def __contains__(self, kid: object) -> bool:
         """Tell whether the sender has the version `kid` already."""
         return self._any or kid in self._kids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from typing import Final
 
 from msgspec import UNSET
@@ -27,7 +27,6 @@ from secretsd.vault.document import Document, VersionRecord
 from secretsd.vault.keys import VaultKeys
 
 VERSION: Final = "0.1.0"
-ANY_KID: Final = "*"
 
 
 class Reads:
@@ -43,10 +42,10 @@ class Reads:
         name: str,
         selector: Selector,
         *,
-        if_none_match: str | None,
+        if_none_match: Container[str] | None,
         min_generation: int | None,
     ) -> Answered[ReadResult]:
-        """Return a secret's value as of one generation; no body where `if_none_match` is the kid of what is meant.
+        """Return a secret's value as of one generation; no body where the kid of what is meant is in `if_none_match`.
 
         Raises Problem `forbidden`, `not-found`, `version-not-found`, `behind`, `audit-unavailable`.
         """
@@ -62,7 +61,7 @@ class Reads:
             problem.position = document.position
             await self._audit_read(caller, document, name, None, problem.slug)
             raise
-        unchanged = if_none_match in {version.kid, ANY_KID}
+        unchanged = if_none_match is not None and version.kid in if_none_match
         await self._audit_read(caller, document, name, version, "not-modified" if unchanged else "ok")
         if version is not document.secrets[name].current:
             core.metrics.previous_reads.inc()

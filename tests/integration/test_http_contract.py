@@ -154,7 +154,7 @@ def test_a_selector_that_makes_no_sense_is_refused(api: Api, unique: Unique, que
     api.get(f"/secret/{name}{query}").refused((400, 422), "invalid-request")
 
 
-def test_a_matching_etag_gives_304_with_the_position_and_no_body(api: Api, unique: Unique) -> None:
+def test_a_matching_etag_gives_304_with_the_position_and_no_body(daemon: Daemon, api: Api, unique: Unique) -> None:
     name = unique("x")
     kid = api.create(name, "one")["kid"]
     for given in (f'"{kid}"', f'"other", "{kid}"', f'W/"{kid}"'):
@@ -165,6 +165,9 @@ def test_a_matching_etag_gives_304_with_the_position_and_no_body(api: Api, uniqu
         assert answer.position[1] >= 1
         assert answer.headers["X-Request-Id"]
         assert answer.headers["Cache-Control"] == "no-store"
+    outcomes = [event["data"]["outcome"] for event in daemon.events("secret.read") if event["subject"] == name]
+    assert outcomes == ["not-modified"] * 3
+    assert api.get(f"/secret/{name}", {"If-None-Match": '"*"'}).status == 200
 
 
 def test_a_superseded_etag_gives_the_new_value(api: Api, unique: Unique) -> None:

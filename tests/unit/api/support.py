@@ -99,7 +99,7 @@ class FakeService:
 
     async def read(self, caller: Caller, name: str, selector: Any, **named: Any) -> Answered[ReadResult]:
         await self._called("read", name, selector, **named)
-        if named["if_none_match"] in {KID, "*"}:
+        if named["if_none_match"] is not None and KID in named["if_none_match"]:
             return Answered(ReadResult(None, KID), POSITION)
         return Answered(ReadResult(SecretAnswer(**METADATA, value=self.value, encoding="utf-8"), KID), POSITION)
 

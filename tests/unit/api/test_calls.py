@@ -140,28 +140,18 @@ async def test_audit_lines_are_asked_for_by_sequence_and_time(
 
 
 @pytest.mark.parametrize(
-    ("header", "single"),
-    [
-        (f'"{KID}"', KID),
-        (f'W/"{KID}"', KID),
-        ("*", "*"),
-        (f'"other", "{KID}"', None),
-        (f'"other",W/"{KID}" , "third"', None),
-        (f', "{KID}" ,', KID),
-    ],
+    "header",
+    [f'"{KID}"', f'W/"{KID}"', "*", f'"other", "{KID}"', f'"other",W/"{KID}" , "third"', f', "{KID}" ,'],
 )
-async def test_a_version_that_the_caller_has_is_304_without_a_body(
-    ask: Ask, service: FakeService, header: str, single: str | None
-) -> None:
+async def test_a_version_that_the_caller_has_is_304_without_a_body(ask: Ask, header: str) -> None:
     reply = await ask("GET", "/secret/a", {"If-None-Match": header})
     assert (reply.status, reply.body) == (304, b"")
     assert reply.headers["etag"] == f'"{KID}"'
     assert reply.headers["vault-generation"] == POSITION
     assert "content-length" not in reply.headers
-    assert asked(service)[2]["if_none_match"] == single
 
 
-@pytest.mark.parametrize("header", ['"other"', '"a", "b"', KID, '"unclosed', f'"{KID}" x', ""])
+@pytest.mark.parametrize("header", ['"other"', '"*"', '"a", "b"', KID, '"unclosed', f'"{KID}" x', ""])
 async def test_any_other_condition_gets_the_value(ask: Ask, header: str) -> None:
     assert (await ask("GET", "/secret/a", {"If-None-Match": header})).status == 200
 
