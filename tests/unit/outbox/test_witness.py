@@ -82,6 +82,21 @@ def test_invented_topics_do_not_fill_the_memory(witness: Witness) -> None:
     assert len(witness.foreign) == FOREIGN_MOST
 
 
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "jarvis/secretsd/status/a\n2026-11-28T00:00:00.000Z INFO secretsd: all is well",
+        "jarvis/secretsd/status/" + "x" * 129,
+        "jarvis/secretsd/status/a/b",
+        "jarvis/secretsd/secret/x",
+        "elsewhere/status/pi",
+    ],
+)
+def test_what_comes_on_no_daemons_topic_is_not_named_in_the_log(witness: Witness, topic: str) -> None:
+    assert witness.own(topic, b"garbage") is None
+    assert witness.foreign == set()
+
+
 def test_what_this_daemon_said_at_any_time_is_its_own(witness: Witness) -> None:
     event = witness.own(TOPICS.status("pi"), status(sealer(session=1), session=1))
     assert event is not None
