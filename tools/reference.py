@@ -67,9 +67,10 @@ def _structs(schemas: dict[str, Any]) -> Iterator[str]:
 def _topics(bus: dict[str, Any]) -> Iterator[str]:
     rows = []
     for name, channel in bus["channels"].items():
-        retained = bus["operations"][f"send-{name}"]["bindings"]["mqtt"]["retain"]
+        sent = bus["operations"].get(f"send-{name}")
         (message,) = channel["messages"]
-        rows.append((f"`{channel['address']}`", "yes" if retained else "no", f"`{_name(bus, message)}`"))
+        what = f"`{_name(bus, message)}`" + ("" if sent else ", which the daemon listens to")
+        rows.append((f"`{channel['address']}`", "yes" if sent and sent["bindings"]["mqtt"]["retain"] else "no", what))
     yield _table(("topic (with the default prefix)", "retained", "what comes there"), rows)
 
 

@@ -22,10 +22,12 @@ DEFAULT_PREFIX: Final = "jarvis/secretsd"
 
 _DESCRIPTION: Final = """\
 What jarvis-secretsd says on MQTT: signed CloudEvents, each one the exact bytes of its line in the audit log. Nobody
-sends anything to the daemon. A message counts only once it is verified, on the topics that its own content names, and
+commands the daemon there. A message counts only once it is verified, on the topics that its own content names, and
 it only hints: HTTP is the truth. docs/events.md has the rules of verification."""
 
-_RETAINED: Final = frozenset({"secret-state", "checkpoint", "status", "keys", "overview"})
+_RETAINED: Final = frozenset({"secret-state", "checkpoint", "status", "keys", "discovery", "overview"})
+_HEARD: Final = frozenset({"birth"})
+"""Where the daemon listens to others; under its own prefix it looks for itself and for a second daemon."""
 _KEY_SET: Final = {
     "name": "key-set",
     "title": "The JWK set of GET /keys",
@@ -36,6 +38,20 @@ _KEY_SET: Final = {
         "properties": {"keys": {"type": "array", "items": {"type": "object"}}},
         "required": ["keys"],
     },
+}
+_DISCOVERY: Final = {
+    "name": "discovery",
+    "title": "Home Assistant's description of an entity",
+    "summary": "Retained: an entity of the daemon or of a secret, in Home Assistant's own form; empty takes it away.",
+    "contentType": "application/json",
+    "payload": {"type": "object"},
+}
+_BIRTH: Final = {
+    "name": "birth",
+    "title": "Home Assistant has started",
+    "summary": "Heard by the daemon: `online` makes it repeat what it has said to Home Assistant, and nothing else.",
+    "contentType": "text/plain",
+    "payload": {"type": "string"},
 }
 _OVERVIEW: Final = {
     "name": "overview",
@@ -53,6 +69,8 @@ _COPY: Final = {
 }
 _NAME: Final = {"description": "A secret's name"}
 _DEVICE: Final = {"description": "The id of the daemon's device in Home Assistant, made from prefix and node"}
+_COMPONENT: Final = {"description": "Home Assistant's kind of entity", "enum": ["binary_sensor", "sensor", "event"]}
+_OBJECT: Final = {"description": "The entity's own part of its id"}
 _NODE: Final = {"description": "The daemon's node, `[bus] node` in config.toml"}
 
 
@@ -80,7 +98,13 @@ def document() -> dict[str, Any]:
         "operations": dict(_operations(channels)),
         "components": {
             "messages": {_id(kind): _message(kind) for kind in KINDS}
-            | {"key-set": _KEY_SET, "overview": _OVERVIEW, "copy": _COPY},
+            | {
+                "key-set": _KEY_SET,
+                "discovery": _DISCOVERY,
+                "overview": _OVERVIEW,
+                "copy": _COPY,
+                "birth": _BIRTH,
+            },
         },
     }
 
@@ -95,8 +119,11 @@ def _channels(topics: Topics) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "checkpoint", _channel(topics.checkpoint("{node}"), "audit.checkpoint", node=_NODE)
     yield "status", _channel(topics.status("{node}"), "daemon.status", node=_NODE)
     yield "keys", _channel(topics.keys("{node}"), "key-set", node=_NODE)
+    config = "homeassistant/{component}/{device}/{object}/config"
+    yield "discovery", _channel(config, "discovery", component=_COMPONENT, device=_DEVICE, object=_OBJECT)
     yield "overview", _channel("homeassistant/secretsd/{device}/overview", "overview", device=_DEVICE)
     yield "copies", _channel("homeassistant/secretsd/{device}/event", "copy", device=_DEVICE)
+    yield "birth", _channel("homeassistant/status", "birth")
 
 
 def _channel(address: str, message: str, **parameters: Any) -> dict[str, Any]:
@@ -109,10 +136,11 @@ def _channel(address: str, message: str, **parameters: Any) -> dict[str, Any]:
 
 def _operations(channels: Iterable[str]) -> Iterator[tuple[str, Any]]:
     for name in channels:
+        action = "receive" if name in _HEARD else "send"
         yield (
-            f"send-{name}",
+            f"{action}-{name}",
             {
-                "action": "send",
+                "action": action,
                 "channel": {"$ref": f"#/channels/{name}"},
                 "bindings": {"mqtt": {"qos": 1, "retain": name in _RETAINED}},
             },

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.support.daemon import NODE, Daemon
 from tests.support.waiting import always, eventually
 
 USERS = {user: secrets.token_urlsafe(12) for user in ("secretsd", "admin", "homeassistant")}
+ASYNCAPI = json.loads((Path(__file__).parents[2] / "docs" / "asyncapi.json").read_text())
 ACL = (CONFIGURATION / "acl").read_text()
 
 
@@ -48,6 +51,29 @@ def test_home_assistants_user_hears_discovery_overview_and_events(broker: Broker
             )
             daemon.api.delete("/secret/a.b").ok(204)
             home.wait(lambda heard: "/status_a-_b/config" in heard.topic and not heard.payload, "it is taken away")
+
+
+def test_every_topic_that_the_daemon_uses_is_in_the_asyncapi_document(broker: Broker) -> None:
+    broker.write_acl(ACL + "\nuser admin\ntopic read #\n")
+    channels = {
+        name: re.sub(r"\\{[a-z]+\\}", "[^/]+", re.escape(one["address"])) for name, one in ASYNCAPI["channels"].items()
+    }
+    file = broker.password_file("admin")
+    with served(broker) as daemon, daemon.tap(username="admin", password_file=file, filters=["#"]) as live:
+        daemon.wait_bus()
+        daemon.api.create("x", type="generic")
+        daemon.api.rotate("x")
+        daemon.api.as_("backend").get("/secret/x")
+        live.wait(lambda heard: "/status_x/config" in heard.topic and heard.payload, "the entity")
+        daemon.api.delete("/secret/x").ok(204)
+        live.wait(lambda heard: "/status_x/config" in heard.topic and not heard.payload, "the entity is taken away")
+        live.wait(lambda heard: heard.topic.endswith("/overview"), "the overview")
+        with daemon.tap(username="admin", password_file=file, filters=["#"]) as late:
+            late.wait(lambda heard: heard.topic.endswith("/overview"), "what is retained")
+        for heard in (*live.heard, *late.heard):
+            [channel] = [name for name, address in channels.items() if re.fullmatch(address, heard.topic)]
+            sent = ASYNCAPI["operations"][f"send-{channel}"]
+            assert sent["bindings"]["mqtt"]["retain"] or not heard.retain, heard.topic
 
 
 def test_a_broker_that_denies_home_assistants_topics_harms_nothing_else(broker: Broker) -> None:
