@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
@@ -28,18 +28,33 @@ class NotSynced(OSError):
     """The new content is in place, but the folder could not be synced: a crash may bring back the old one."""
 
 
+def is_full(error: OSError) -> bool:
+    """Tell whether the disk, or what this user may have of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def read_private(path: Path) -> bytes:
     """Return the bytes of a file that only its owner may use. Raises OSError, or ReadableByOthers."""
-    # Without O_NONBLOCK a named pipe that nobody writes to would be waited for without end, and without a word.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        kind = os.fstat(file.fileno()).st_mode
-        if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        mode = kind & 0o777
+    with _open_regular(path, os.O_NOFOLLOW) as file:
+        mode = os.fstat(file.fileno()).st_mode & 0o777
         if mode & 0o077:
             raise ReadableByOthers(path, mode)
         return file.read()
+
+
+def read_regular(path: Path, most: int = -1) -> bytes:
+    """Return the bytes of a file, at most so many. Raises OSError, also where it isn't a regular file."""
+    with _open_regular(path) as file:
+        return file.read(most)
+
+
+def _open_regular(path: Path, also: int = 0) -> BinaryIO:
+    # Without O_NONBLOCK a named pipe that nobody writes to would be waited for without end, and without a word.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | also), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
 
 
 def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, owner: tuple[int, int] | None = None) -> None:

@@ -56,7 +56,8 @@ def _take(path: Path) -> bool:
         space = os.statvfs(path.parent)
         if space.f_bavail * space.f_frsize < FREE_BEFORE_BYTES:
             return False
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE_FILE)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags, files.PRIVATE_FILE)
         try:
             os.posix_fallocate(descriptor, 0, RESERVED_BYTES)
         finally:

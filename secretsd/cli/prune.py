@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from secretsd.config import load
 from secretsd.daemon import retention
 from secretsd.daemon.retention import Pruning
 from secretsd.errors import SecretsdError
+from secretsd.files import is_full
 from secretsd.model import parse_duration
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -73,7 +73,7 @@ def prune(settings: Settings, before: str, config: Path, *, dry_run: bool, yes: 
     except SecretsdError as error:
         raise Failed(str(error)) from None
     except OSError as error:
-        hint = "the record of what goes needs a few KiB beside the log: free them first" if _is_full(error) else None
+        hint = "the record of what goes needs a few KiB beside the log: free them first" if is_full(error) else None
         raise Failed(f"{error.filename or 'the log'}: {error.strerror or type(error).__name__}", hint=hint) from None
     if settings.as_json:
         emit_json(_as_json(done, dry_run=dry_run))
@@ -92,10 +92,6 @@ def _as_json(done: Pruning, *, dry_run: bool) -> dict[str, Any]:
         "kept_because": plan.kept_because,
         "record": None if done.record is None else str(done.record),
     }
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _show(done: Pruning, *, dry_run: bool) -> None:

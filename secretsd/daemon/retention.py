@@ -20,6 +20,7 @@ from secretsd.daemon.opening import load_event_keys
 from secretsd.errors import KeyFileError, PruneError
 from secretsd.outbox import cursor as cursors
 from secretsd.outbox.feed import first_after
+from secretsd.reserve import Reserve
 from secretsd.vault import store
 from secretsd.vault.document import AuditMark
 from secretsd.vault.position import position_in
@@ -66,9 +67,22 @@ def prune(config: Config, before: str, *, dry_run: bool, progress: Callable[[int
         )
         if dry_run:
             return Pruning(chosen, None)
-        kept = pruning.carry_out(state.audit, chosen, record, key)
+        kept = _with_reserve(state, lambda: pruning.carry_out(state.audit, chosen, record, key))
         files.give_to_owner_of(state.sign_key, kept)
         return Pruning(chosen, kept)
+
+
+def _with_reserve(state: StateFiles, attempt: Callable[[], Path]) -> Path:
+    """Do what frees space; where there is none to begin with, with what is kept for an operator. Raises OSError.
+
+    The daemon takes that back once there is room.
+    """
+    try:
+        return attempt()
+    except OSError as error:
+        if not files.is_full(error) or not Reserve([state.vault.parent, state.audit.parent]).give_up():
+            raise
+        return attempt()
 
 
 def _holds(config: Config, state: StateFiles, mark: AuditMark, now_ms: int) -> list[Hold]:

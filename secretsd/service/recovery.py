@@ -13,9 +13,9 @@ LOOK_SECONDS: Final = 1.0
 
 
 async def look(core: Core) -> None:
-    """Take the reserve back, and complete what waits for the log, as far as there is room again."""
-    if core.reserve.spent:
-        await asyncio.to_thread(core.reserve.take)
+    """Take the reserve where it isn't taken, and complete what waits for the log, as far as there is room again."""
+    # Not only where we gave it up: a pruning may have, and at the start there may have been no room for it.
+    await asyncio.to_thread(core.reserve.take)
     with contextlib.suppress(AuditWriteError, Problem):
         await core.log.probe()
         await core.committer.settle()

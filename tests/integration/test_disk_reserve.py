@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from secretsd.reserve import FILE_NAME, RESERVED_BYTES
-from tests.support.daemon import Daemon
+from tests.support.daemon import COMMANDS, Daemon
 from tests.support.waiting import eventually
 
 DISK_BYTES = 8 * RESERVED_BYTES
@@ -87,3 +87,40 @@ def test_a_daemon_that_starts_on_a_full_disk_lets_an_operator_act(
     daemon.api.get("/secret/leaked").refused(503, "audit-unavailable")
     [rotated] = daemon.api.rotate("leaked", urgent=True)
     assert rotated["kid"] != leaked["kid"]
+
+
+def test_the_log_can_be_pruned_on_a_full_disk(small_disk: Path, new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon(config=on(small_disk)).start()
+    daemon.api.create("x", "v")
+    log = small_disk / "audit.jsonl"
+    log.rename(small_disk / "audit.jsonl.1")
+    for value in ("w", "x"):  # in the next file: with the second the file before is needed no more
+        daemon.api.update("x", value)
+    filler = fill(small_disk)
+    eventually(lambda: daemon.api.get("/secret/x").status == 503, "no line can be written")
+
+    done = subprocess.run(
+        [COMMANDS / "secretsctl", "audit", "prune", "--before", "0s", "--yes", "--config", daemon.config_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "removed 1 file" in done.stdout
+    assert not (small_disk / "audit.jsonl.1").exists()
+    eventually(lambda: daemon.api.get("/healthz").status == 200, "it can serve again")
+    filler.unlink()
+    eventually((small_disk / FILE_NAME).exists, "the reserve is taken again")
+
+
+def test_a_reserve_that_had_no_room_at_the_start_is_taken_later(
+    small_disk: Path, new_daemon: Callable[..., Daemon]
+) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(DISK_BYTES - 2 * RESERVED_BYTES))
+    daemon = new_daemon(config=on(small_disk)).start()
+    assert not (small_disk / FILE_NAME).exists()
+    filler.unlink()
+    eventually((small_disk / FILE_NAME).exists, "there is room, so it is taken")
+    assert daemon.api.get("/healthz").status == 200

@@ -7,7 +7,7 @@ import pytest
 from secretsd.audit.log import Entry
 from secretsd.errors import AuditWriteError, Problem
 from secretsd.model import CreateSecret
-from secretsd.reserve import Reserve
+from secretsd.reserve import FILE_NAME, RESERVED_BYTES, Reserve
 from secretsd.service.recovery import look
 from tests.unit.support.core import Bench
 from tests.unit.support.disk import spy
@@ -49,6 +49,12 @@ async def test_a_change_that_waited_for_its_line_is_completed(bench: Bench, monk
             await bench.service.create(bench.caller(), CreateSecret(name="x", value="v"), idempotency_key=None)
     await look(bench.core)
     assert (bench.document.generation, bench.service.health().status) == (1, "ok")
+
+
+async def test_a_reserve_that_is_missing_is_taken_once_there_is_room(bench: Bench) -> None:
+    bench.core.reserve = Reserve([bench.folder, bench.folder])
+    await look(bench.core)
+    assert (bench.folder / FILE_NAME).stat().st_size == RESERVED_BYTES
 
 
 async def test_a_disk_that_is_kept_for_changes_by_hand_can_not_serve(
