@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from secretsd.api import activation
-from secretsd.config import Address, Config
+from secretsd.config import MOST_SOCKET_PATH_BYTES, Address, Config
 from secretsd.errors import ListenError
 
 BACKLOG: Final = 1024
 _SOCKET_MODE: Final = 0o660
-_MOST_PATH_BYTES: Final = 107
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +123,8 @@ def bind_unix(path: Path, setting: str = "server.unix_socket_path") -> socket.so
     `setting` is where messages say that the path comes from. Raises ListenError. The folder is made (0755) if only
     it is missing, as under /run after a boot.
     """
-    if len(os.fsencode(path)) > _MOST_PATH_BYTES:
-        raise ListenError(f"{setting}: at most {_MOST_PATH_BYTES} bytes long")
+    if len(os.fsencode(path)) > MOST_SOCKET_PATH_BYTES:
+        raise ListenError(f"{setting}: at most {MOST_SOCKET_PATH_BYTES} bytes long")
     try:
         if not path.parent.exists():
             path.parent.mkdir()

@@ -109,7 +109,7 @@ class EventKeyFiles:
     def load_past(self) -> tuple[PastKey, ...]:
         """Return the keys of the past, newest first; none where there is no file. Raises KeyFileError."""
         try:
-            stored = msgspec.json.decode(self.past.read_bytes(), type=_Stored)
+            stored = msgspec.json.decode(files.read_regular(self.past), type=_Stored)
             return tuple(map(_past_key, stored.past))
         except FileNotFoundError:
             return ()
@@ -221,5 +221,5 @@ def _past_key(stored: _StoredKey) -> PastKey:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    if not path.exists() or path.read_bytes() != data:
+    if not path.is_file() or path.read_bytes() != data:
         files.replace(path, data, mode)

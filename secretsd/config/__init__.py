@@ -2,6 +2,7 @@
 
 from secretsd.config.load import load
 from secretsd.config.values import (
+    MOST_SOCKET_PATH_BYTES,
     Address,
     Bus,
     BusAudit,
@@ -16,6 +17,7 @@ from secretsd.config.values import (
 )
 
 __all__ = [
+    "MOST_SOCKET_PATH_BYTES",
     "Address",
     "Bus",
     "BusAudit",

@@ -103,7 +103,9 @@ def _server(document: Document, folder: Path, environ: Mapping[str, str]) -> Ser
     server = Server(
         bind_addr=section.take("bind_addr", p.address, "127.0.0.1:8081"),
         allow_unix_socket=section.take("allow_unix_socket", p.boolean, False),
-        unix_socket_path=section.take("unix_socket_path", p.path_from(folder), "/run/jarvis-secretsd/secretsd.sock"),
+        unix_socket_path=section.take(
+            "unix_socket_path", p.socket_path_from(folder), "/run/jarvis-secretsd/secretsd.sock"
+        ),
         allowed_hosts=section.take("allowed_hosts", p.host_names, ()),
         tls_cert=_optional_file(section, "tls_cert", folder, environ),
         tls_key=_optional_file(section, "tls_key", folder, environ),

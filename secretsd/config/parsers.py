@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
-from secretsd.config.values import Address
+from secretsd.config.values import MOST_SOCKET_PATH_BYTES, Address
 from secretsd.model import DAY_MS, is_name, is_pattern, parse_duration
 
 ChoiceT = TypeVar("ChoiceT", bound=str)
@@ -54,6 +55,19 @@ def path_from(folder: Path) -> Callable[[object], Path]:
         if not isinstance(value, str) or not value or _CONTROL.search(value) or value.startswith("~"):
             raise ValueError("a path, absolute or relative to the folder of config.toml (~ stands for nothing here)")
         return folder / value
+
+    return parse
+
+
+def socket_path_from(folder: Path) -> Callable[[object], Path]:
+    """Return a parser of paths at which a Unix socket can be made; a relative one starts at `folder`."""
+    path = path_from(folder)
+
+    def parse(value: object) -> Path:
+        taken = path(value)
+        if len(os.fsencode(taken)) > MOST_SOCKET_PATH_BYTES:
+            raise ValueError(f"a path of at most {MOST_SOCKET_PATH_BYTES} bytes, counted from /")
+        return taken
 
     return parse
 

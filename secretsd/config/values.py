@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 from secretsd_bus import BusSettings
+
+MOST_SOCKET_PATH_BYTES: Final = 107
+"""The kernel takes no longer path for a Unix socket (unix(7))."""
 
 Level = Literal["trace", "debug", "info", "warn", "error", "off"]
 BusAudit = Literal["all", "changes", "none"]

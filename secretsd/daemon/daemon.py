@@ -13,7 +13,7 @@ from typing import Any, Final
 from secretsd_bus import Chain, Event
 from secretsd_bus.payloads import DaemonLife, PolicyChanged
 
-from secretsd import api, policy
+from secretsd import api, files, policy
 from secretsd.audit.eventkeys import EventKeyFiles
 from secretsd.audit.linefile import LineFile
 from secretsd.audit.log import AuditLog, Entry
@@ -300,7 +300,7 @@ class Daemon:
         document = self._core.document
         path = self._config.policy_file
         try:
-            sha256 = hashlib.sha256(await asyncio.to_thread(path.read_bytes)).hexdigest()
+            sha256 = hashlib.sha256(await asyncio.to_thread(files.read_regular, path)).hexdigest()
         except OSError:
             sha256 = None
         rejected = PolicyChanged(

@@ -85,7 +85,13 @@ def open_state(config: Config) -> Opened:
         note = f"lines {reach.gone[0]} to {reach.gone[1]} of the audit log are no longer there"
     _check_vault_reaches(state, vault.document, reach.since_mark)
     if successor is None:
-        EventKeyFiles.beside(state.audit).settle(event_keys)
+        try:
+            EventKeyFiles.beside(state.audit).settle(event_keys)
+        except OSError as error:
+            raise KeyFileError(
+                f"can't write the files of the signing key beside {state.audit}: {error}; make room, or make the "
+                "folder writable for the daemon's user"
+            ) from error
     return Opened(
         vault=vault,
         master_file=master_file,
@@ -171,7 +177,7 @@ def _is_by(line: bytes, keys: Sequence[VerifyKey]) -> bool:
 
 def _published(path: Path) -> list[VerifyKey]:
     try:
-        return keys_in(path.read_bytes())
+        return keys_in(files.read_regular(path))
     except (OSError, ValueError):
         return []  # it is made anew
 

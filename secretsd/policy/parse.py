@@ -9,6 +9,7 @@ from typing import Final
 
 from yaml.nodes import Node
 
+from secretsd import files
 from secretsd.config import Config
 from secretsd.errors import PolicyError
 from secretsd.policy import document as d
@@ -38,8 +39,7 @@ def load(path: Path, config: Config) -> Policy:
     PolicyError, which names all mistakes found, each with its line.
     """
     try:
-        with (config.policy_credential or path).open("rb") as file:
-            content = file.read(d.MAX_BYTES + 1)
+        content = files.read_regular(config.policy_credential or path, d.MAX_BYTES + 1)
     except FileNotFoundError:
         raise PolicyError(
             f"{path} doesn't exist; set security.rbac_policy_path, or let `secretsctl init` write a policy"

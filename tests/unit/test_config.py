@@ -149,6 +149,7 @@ def test_what_could_be_a_credential_is_not_repeated(file: Path, text: str, secre
         "server.bind_addr = 8081",
         'server.allow_unix_socket = "true"',
         'server.unix_socket_path = ""',
+        f'server.unix_socket_path = "/run/{"x" * 103}"',
         'server.allowed_hosts = "vault.lan"',
         'server.allowed_hosts = ["http://vault.lan"]',
         'server.allowed_hosts = ["vault.lan:80"]',

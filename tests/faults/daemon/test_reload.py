@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_a_policy_that_is_gone_changes_nothing(daemon: Daemon) -> None:
     daemon.reload()
     eventually(lambda: daemon.events("policy.rejected"), "the refusal is on record")
     assert daemon.api.as_("backend").value("shared_x") == "v"
+
+
+def test_a_pipe_in_the_policys_place_holds_up_neither_a_reload_nor_the_end(daemon: Daemon) -> None:
+    daemon.policy_path.unlink()
+    os.mkfifo(daemon.policy_path)
+    daemon.reload()
+    eventually(lambda: daemon.events("policy.rejected"), "the refusal is on record")
+    assert daemon.api.as_("backend").value("shared_x") == "v"
+    assert daemon.terminate() == 0
 
 
 def test_a_policy_changed_while_the_daemon_was_down_sends_clients_to_start_over(daemon: Daemon) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -243,6 +244,29 @@ def test_another_vaults_master_key_is_refused(config: Config, tmp_path: Path) ->
 def test_a_damaged_signing_key_is_refused(config: Config, content: bytes) -> None:
     config.paths.audit_path.with_name("audit.sign.key").write_bytes(content)
     with pytest.raises(KeyFileError, match=r"audit\.sign\.key isn't an Ed25519 key"):
+        open_state(config)
+
+
+def test_a_public_key_that_can_not_be_written_is_a_refusal_and_no_traceback(config: Config) -> None:
+    path = config.paths.audit_path.with_name("audit.sign.pub")
+    path.unlink()
+    path.mkdir()  # as Docker does where a file that isn't there yet is mounted
+    with pytest.raises(KeyFileError, match=r"can't write the files of the signing key.*audit\.sign\.pub"):
+        open_state(config)
+
+
+def test_a_pipe_in_the_public_keys_place_is_not_waited_for(config: Config) -> None:
+    path = config.paths.audit_path.with_name("audit.sign.pub")
+    expected = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    open_state(config)
+    assert path.read_bytes() == expected
+
+
+def test_a_pipe_in_the_place_of_the_keys_of_the_past_is_refused(config: Config) -> None:
+    os.mkfifo(config.paths.audit_path.with_name("audit.keys.json"))
+    with pytest.raises(KeyFileError, match=r"can't read .*audit\.keys\.json: not a regular file"):
         open_state(config)
 
 

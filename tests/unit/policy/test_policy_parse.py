@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -310,6 +311,13 @@ def test_loading_names_the_file(tmp_path: Path, config: Config) -> None:
     with pytest.raises(PolicyError) as caught:
         load(path, config)
     assert str(path) in str(caught.value)
+
+
+def test_a_pipe_is_no_policy_and_is_not_waited_for(tmp_path: Path, config: Config) -> None:
+    path = tmp_path / "policy.yaml"
+    os.mkfifo(path)
+    with pytest.raises(PolicyError, match="can't be read: not a regular file"):
+        load(path, config)
 
 
 def test_a_handed_over_policy_is_read_and_called_by_the_files_name(tmp_path: Path, config: Config) -> None:
