@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -34,6 +35,10 @@ def main() -> None:
 
 def serve(path: Path) -> int:
     """Serve under the configuration in `path` until told to stop; return the exit status."""
+    # Until the loop takes them over: a reload that is asked for meanwhile waits, instead of ending the daemon, and who
+    # stops it finds nothing begun.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = config.load(path)
         logs.set_up(settings.logging)

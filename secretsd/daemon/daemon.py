@@ -118,15 +118,16 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises StartupError when it can't begin."""
-        await self._begin()
-        # What is there now stays: looking all of it through again would stop every request for 50 ms now and then.
-        gc.freeze()
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         reload = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, reload.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        await self._begin()
+        # What is there now stays: looking all of it through again would stop every request for 50 ms now and then.
+        gc.freeze()
         reloads = loop.create_task(self._reload_when(reload))
         watchdog = loop.create_task(_feed_watchdog())
         recovery = loop.create_task(recover(self._core))

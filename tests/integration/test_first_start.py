@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +241,42 @@ def test_sigint_ends_in_order_too(new_daemon: New) -> None:
     daemon.signal(signal.SIGINT)
     assert daemon.wait() == 0
     assert daemon.verified_log()[-1].type == "daemon.stopped"
+
+
+def write_end(path: Path) -> int:
+    """Open a pipe whose reader is there already; raises OSError until it is."""
+    return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+
+
+@pytest.fixture
+def starting(new_daemon: New) -> Iterator[tuple[Daemon, Callable[[], object]]]:
+    """A daemon that waits for the rest of its configuration, and what gives it that."""
+    daemon = new_daemon()
+    content = daemon.config_path.read_bytes()
+    daemon.config_path.unlink()
+    os.mkfifo(daemon.config_path)
+    daemon.spawn()
+    with os.fdopen(eventually(lambda: write_end(daemon.config_path), "it reads its configuration"), "wb") as pipe:
+
+        def go_on() -> None:
+            pipe.write(content)
+            pipe.close()
+
+        yield daemon, go_on
+
+
+def test_sigterm_ends_with_0_before_anything_is_made(starting: tuple[Daemon, Callable[[], object]]) -> None:
+    daemon, _ = starting
+    assert daemon.terminate() == 0
+    assert not daemon.vault_path.parent.exists()
+
+
+def test_a_reload_that_is_asked_for_too_early_waits(starting: tuple[Daemon, Callable[[], object]]) -> None:
+    daemon, go_on = starting
+    daemon.reload()
+    go_on()
+    eventually(lambda: daemon.api.get("/healthz").status == 200, "it serves")
+    eventually(lambda: daemon.events("policy.reloaded"), "it reloads")
 
 
 def test_sighup_lets_a_moved_log_go(new_daemon: New) -> None:
