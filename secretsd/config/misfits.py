@@ -54,7 +54,7 @@ def reworded(said: str, kind: type[Struct], given: object, words: Words, *, besi
         return Misfit(path, said)
     if placed is not None and placed["key"]:
         keys = _only(type_, inspect.DictType)
-        return Misfit(path, f"a key can't be one; allowed: {allowed(keys and keys.key_type, words)}")
+        return Misfit(path, f"a key doesn't fit; allowed: {allowed(keys and keys.key_type, words)}")
     if _SOME_VALUE in path:
         # msgspec doesn't say at which key.
         return Misfit(path[: path.index(_SOME_VALUE)], f"a value doesn't fit; allowed: {allowed(type_, words)}")
@@ -64,11 +64,20 @@ def reworded(said: str, kind: type[Struct], given: object, words: Words, *, besi
 def allowed(type_: inspect.Type | None, words: Words) -> str:
     """Return in words what `type_` takes; null, which stands for a key that isn't given, is left out."""
     if isinstance(type_, inspect.Metadata):
-        return allowed(type_.type, words)
+        return _described(type_) or allowed(type_.type, words)
     if isinstance(type_, inspect.UnionType):
         one_of = (one for one in type_.types if not isinstance(one, inspect.NoneType))
         return " or ".join(dict.fromkeys(allowed(one, words) for one in one_of))
     return _scalar(type_, words) or _collection(type_, words) or "what the documentation says"
+
+
+def _described(type_: inspect.Metadata) -> str | None:
+    """Return the words that a pattern comes with, as people read them more easily than a regular expression."""
+    text = type_.type
+    if not isinstance(text, inspect.StrType) or text.pattern in {None, NAME_PATTERN}:
+        return None
+    description = (type_.extra_json_schema or {}).get("description")
+    return description if isinstance(description, str) else None
 
 
 def _scalar(type_: inspect.Type | None, words: Words) -> str | None:

@@ -41,18 +41,21 @@ _STANDARD_ERROR: Final = 2
 _LIBC: Final = ctypes.CDLL(None)
 
 Step = Literal["set", "test", "rollback", "finish"]
+Variable = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z",
+        description="a variable's name (letters, digits, underscore; no digit first; at most 64)",
+    ),
+]
 
 
 class CommandConfig(RotatorConfig, frozen=True):
     """What to run, and what else it is given."""
 
     program: Annotated[list[Annotated[str, Meta(max_length=4096)]], Meta(min_length=1, max_length=64)]
-    secrets: dict[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")], SecretName] = msgspec.field(
-        default_factory=dict
-    )
-    environment: dict[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")], str] = msgspec.field(
-        default_factory=dict
-    )
+    secrets: dict[Variable, SecretName] = msgspec.field(default_factory=dict)
+    environment: dict[Variable, str] = msgspec.field(default_factory=dict)
     finish: bool = False
 
     def __post_init__(self) -> None:

@@ -18,6 +18,9 @@ class Inner(Struct, frozen=True, forbid_unknown_fields=True):
     secret: SecretName
 
 
+Letter = Annotated[str, Meta(pattern="^[A-Z]$", description="one capital letter")]
+
+
 class Outer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     inner: Inner | None = None
     port: Annotated[int, Meta(ge=1, le=65_535)] = 1
@@ -25,6 +28,8 @@ class Outer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pair: tuple[str, str] | None = None
     names: Annotated[list[SecretName], Meta(min_length=2)] | None = None
     free: dict[Annotated[str, Meta(pattern="^[A-Z]+$")], SecretName] = {}
+    said: Letter | None = None
+    said_of_keys: dict[Letter, int] = {}
     ratio: Annotated[float, Meta(gt=0)] | bool = True
 
     def __post_init__(self) -> None:
@@ -53,7 +58,9 @@ class Outer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
         ({"names": ["x", "hunter 2"]}, "names.1", "found a string; allowed: a secret's name"),
         ({"free": {"A": "hunter 2"}}, "free", "a value doesn't fit; allowed: a secret's name"),
-        ({"free": {"hunter2": "x"}}, "free", "a key can't be one; allowed: a string that matches ^[A-Z]+$"),
+        ({"free": {"hunter2": "x"}}, "free", "a key doesn't fit; allowed: a string that matches ^[A-Z]+$"),
+        ({"said": "hunter2"}, "said", "found a string; allowed: one capital letter"),
+        ({"said_of_keys": {"hunter2": 1}}, "said_of_keys", "a key doesn't fit; allowed: one capital letter"),
         ({"ratio": "hunter2"}, "ratio", "found a string; allowed: a number, more than 0 or true or false"),
     ],
 )

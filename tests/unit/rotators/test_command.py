@@ -254,7 +254,15 @@ def test_what_is_no_program_or_isnt_there_is_refused(tmp_path: Path) -> None:
             {"program": "/bin/true"},
             "found a string; allowed: a list of 1 to 64 members, each a string of at most 4096 characters",
         ),
-        ({"program": ["/bin/true"], "secrets": {"a b": "x"}}, "allowed: a string that matches ^[A-Za-z_]"),
+        (
+            {"program": ["/bin/true"], "secrets": {"a b": "x"}},
+            "a key doesn't fit; allowed: a variable's name (letters",
+        ),
+        (
+            {"program": ["/bin/true"], "environment": {"1st": "x"}},
+            "a key doesn't fit; allowed: a variable's name (letters",
+        ),
+        ({"program": ["/bin/true"], "environment": {"HOME\n": "x"}}, "a key doesn't fit"),
         ({"program": ["/bin/true"], "shell": True}, 'unknown key "shell"'),
     ],
 )
