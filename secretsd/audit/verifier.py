@@ -264,5 +264,5 @@ def _keys_beside(path: Path) -> list[VerifyKey]:
     except (OSError, ValueError) as error:
         raise KeyFileError(
             f"no key to verify with: {file}: {error.strerror if isinstance(error, OSError) else error}; "
-            "name the key that the log begins with"
+            "bring the log's audit.sign.pub there, or name the key that it begins with (--pubkey of `audit verify`)"
         ) from error

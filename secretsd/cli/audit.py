@@ -13,7 +13,7 @@ from secretsd_bus import VerifyKey
 from secretsd.audit.logfiles import find_files
 from secretsd.audit.verifier import ChainBroken, Report, verify_files
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import EXISTING_FILE, Settings, config_option, json_option, pubkey_option
+from secretsd.cli.options import EXISTING_FILE, Commands, Settings, config_option, json_option, pubkey_option
 from secretsd.cli.output import counter, emit_json
 from secretsd.cli.prune import prune
 from secretsd.cli.terminal import styled
@@ -27,7 +27,7 @@ _BROKEN_HINT: Final = (
 _UNFINISHED: Final = "unfinished: it was cut off, or a crash came in between; a daemon that starts sets it aside"
 
 
-@click.group
+@click.group(cls=Commands)
 def audit() -> None:
     """Look after the audit log."""
 

@@ -22,7 +22,7 @@ from secretsd.backup.unpack import unpack
 from secretsd.cli.audit import pem_key
 from secretsd.cli.backup_report import show_made, show_proof, show_restored
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import EXISTING_FILE, Settings, config_option, insist, json_option
+from secretsd.cli.options import EXISTING_FILE, Commands, Settings, config_option, insist, json_option
 from secretsd.cli.output import counter, emit_json
 from secretsd.cli.sealing import open_with, opening_options, seal_to, sealing_options
 from secretsd.cli.terminal import note, printable
@@ -37,7 +37,7 @@ from secretsd.errors import SecretsdError
 _FILE: Final = EXISTING_FILE
 
 
-@click.group
+@click.group(cls=Commands)
 def backup() -> None:
     """Back the vault and its audit log up, and restore them."""
 

@@ -15,7 +15,7 @@ from secretsd import policy as policies
 from secretsd.cli.errors import Failed
 from secretsd.cli.mosquitto.files import Planned
 from secretsd.cli.mosquitto.plan import PASSWORDS, Places, Plan, Wishes, names_in, work_out
-from secretsd.cli.options import Settings, config_option, json_option
+from secretsd.cli.options import Commands, Settings, config_option, json_option
 from secretsd.cli.output import emit_json, print_table
 from secretsd.cli.terminal import note
 from secretsd.config import Config, load
@@ -53,7 +53,7 @@ class _User(click.ParamType[str]):
         return str(value)
 
 
-@click.group
+@click.group(cls=Commands)
 def broker() -> None:
     """Look after the MQTT broker."""
 

@@ -12,6 +12,7 @@ from secretsd.cli.errors import Failed
 from secretsd.cli.options import (
     NAME,
     Settings,
+    Whole,
     connection_options,
     grace_option,
     insist,
@@ -110,7 +111,7 @@ def _cancel(settings: Settings, names: list[str]) -> None:
 
 @click.command
 @click.argument("name", type=NAME)
-@click.argument("version", type=click.IntRange(1, MAX_SAFE_INTEGER))
+@click.argument("version", type=Whole(1, MAX_SAFE_INTEGER))
 @reason_option
 @connection_options
 @click.pass_obj

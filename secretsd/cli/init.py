@@ -20,7 +20,7 @@ from secretsd.cli.passphrase import read_passphrase
 from secretsd.cli.templates import NewClient, Setup, config_toml, policy_yaml
 from secretsd.cli.terminal import note
 from secretsd.config import Config, load
-from secretsd.errors import SecretsdError
+from secretsd.errors import ConfigError, SecretsdError
 from secretsd.model import is_name
 from secretsd.policy import load as load_policy
 from secretsd.policy.names import is_pattern
@@ -97,9 +97,9 @@ class _Client(click.ParamType[NewClient]):
     help="Wrap the master key under the passphrase in FILE; the daemon needs it at each start.",
 )
 @json_option
-@click.pass_obj
+@click.pass_context
 def init(
-    settings: Settings,
+    ctx: click.Context,
     config_dir: Path,
     state_dir: Path,
     bind: str,
@@ -117,6 +117,9 @@ def init(
     A token is shown this once (or written to --token-dir): the policy keeps only its SHA-256. Nothing that exists
     is overwritten.
     """
+    if no_bus and ctx.get_parameter_source("bus_url") is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError("--bus-url and --no-bus exclude each other")
+    settings: Settings = ctx.obj
     setup = Setup(config_dir.absolute(), state_dir.absolute(), bind, None if no_bus else bus_url, unix_socket)
     if socket_dir is not None:
         clients = tuple(replace(one, socket=socket_dir.absolute() / one.name / "secretsd.sock") for one in clients)
@@ -136,8 +139,14 @@ def init(
             for name, path in token_files.items():
                 _write(path, tokens[name] + "\n", made)
             _create_state(config, passphrase)
-    except (SecretsdError, OSError) as error:
+    except ConfigError as error:
+        # It begins with the file to correct, which is gone again: what has to be corrected are the options.
+        complaints = str(error).partition("\n")[2] or str(error)
+        raise click.UsageError(f"nothing was set up, for the daemon would refuse this:\n{complaints}") from None
+    except SecretsdError as error:
         raise Failed(f"nothing was set up: {error}") from None
+    except OSError as error:
+        raise Failed(f"nothing was set up: {error.filename or 'a file'}: {error.strerror}") from None
     _report(settings, setup, tokens, token_files, passphrase_file)
 
 

@@ -9,12 +9,13 @@ import click
 
 from secretsd.cli import material
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, connection_options, reason_option
+from secretsd.cli.options import Commands, Settings, connection_options, reason_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.session import Session, decoded
 from secretsd.cli.terminal import note
 from secretsd.model import KeyRotated
 
+_EMPTY: Final = "the passphrase is empty: type one on a terminal, pipe one in, or name a file with --passphrase-file"
 KINDS: Final = ("data", "signing", "master", "passphrase")
 _DONE: Final = {
     "data": "every value is sealed under new data keys",
@@ -25,7 +26,7 @@ _DONE: Final = {
 }
 
 
-@click.group
+@click.group(cls=Commands)
 def key() -> None:
     """Rotate the daemon's own keys while it serves."""
 
@@ -74,6 +75,6 @@ def rotate(settings: Settings, kind: str, passphrase_file: Path | None, reason: 
 
 def _passphrase(file: Path | None) -> str:
     try:
-        return material.read_value(file, raw=False, prompt="New passphrase").reveal().decode()
+        return material.read_value(file, raw=False, prompt="New passphrase", empty=_EMPTY).reveal().decode()
     except UnicodeDecodeError:
         raise Failed("a passphrase is UTF-8 text") from None

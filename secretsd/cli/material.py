@@ -19,16 +19,20 @@ _READ_MOST: Final = MAX_VALUE_BYTES + 2
 """The largest value and a newline: more than that is too much, and there is no need to read on."""
 
 
-def read_value(file: Path | None, *, raw: bool, prompt: str = "Value") -> Sensitive:
+_EMPTY: Final = "the value is empty; a secret's value has at least one byte"
+
+
+def read_value(file: Path | None, *, raw: bool, prompt: str = "Value", empty: str = _EMPTY) -> Sensitive:
     """Return the value that the operator gives.
 
     It comes from `file`, else (or where that is "-") from standard input; a terminal is asked twice, without echo.
-    One newline at the end isn't part of it unless `raw`. Raises UsageError when it is empty or over 64 KiB.
+    One newline at the end isn't part of it unless `raw`. Raises UsageError when it is over 64 KiB, or empty, with what
+    `empty` says.
     """
     stdin = file is None or str(file) == "-"
     if stdin and sys.stdin.isatty():
         typed = click.prompt(prompt, hide_input=True, confirmation_prompt="Once more", err=True)
-        return _checked(str(typed).encode("utf-8", "surrogateescape"))
+        return _checked(str(typed).encode("utf-8", "surrogateescape"), empty)
     if stdin:
         data = _read(sys.stdin.buffer)
     elif file is not None:
@@ -37,7 +41,7 @@ def read_value(file: Path | None, *, raw: bool, prompt: str = "Value") -> Sensit
                 data = _read(opened)
         except OSError as error:
             raise Failed(f"{file} can't be read: {error.strerror}") from None
-    return _checked(data if raw else without_newline(data))
+    return _checked(data if raw else without_newline(data), empty)
 
 
 def _read(stream: IO[bytes]) -> bytes:
@@ -52,9 +56,9 @@ def without_newline(data: bytes) -> bytes:
     return data[:-1].removesuffix(b"\r") if data.endswith(b"\n") else data
 
 
-def _checked(data: bytes) -> Sensitive:
+def _checked(data: bytes, empty: str) -> Sensitive:
     if not data:
-        raise click.UsageError("the value is empty; a secret's value has at least one byte")
+        raise click.UsageError(empty)
     if len(data) > MAX_VALUE_BYTES:
         raise click.UsageError("the value is too long; a secret's value has at most 64 KiB")
     return Sensitive(data)

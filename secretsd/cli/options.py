@@ -17,6 +17,7 @@ from secretsd.cli.errors import Failed
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_CONFIG: Final = Path("/etc/jarvis-secretsd/config.toml")
+_SENTENCE: Final = 200
 EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 # Whether it is there is seen where it is used: a variable that names a lost token is no matter to what asks no daemon.
 CONNECTION_FILE: Final = click.Path(dir_okay=False, path_type=Path)
@@ -91,6 +92,16 @@ def connection_options(function: F) -> F:
     return json_option(function)
 
 
+class Commands(click.Group):
+    """A group that says in whole sentences what its commands do."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands and their first sentences, folded instead of cut."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(_SENTENCE)) for name, one in found if one is not None])
+
+
 class _Name(click.ParamType[str]):
     """A secret's name. What isn't one is not repeated: it may be a value in the wrong place."""
 
@@ -127,6 +138,12 @@ def complete_names(
 
     variable, equals, begun = incomplete.rpartition("=")
     return [CompletionItem(f"{variable}{equals}{name}") for name in names_for_completion(ctx) if name.startswith(begun)]
+
+
+class Whole(click.IntRange):
+    """A whole number between two limits."""
+
+    name = "whole number"
 
 
 class _Duration(click.ParamType[str]):

@@ -12,7 +12,7 @@ from secretsd.audit.logfiles import find_files
 from secretsd.audit.reader import LogReader
 from secretsd.audit.verifier import verify_files
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import EXISTING_FILE, Settings, config_option, json_option
+from secretsd.cli.options import EXISTING_FILE, Commands, Settings, config_option, json_option
 from secretsd.cli.output import counter, emit_json, print_table
 from secretsd.cli.replay import Change, Line, changes, gather
 from secretsd.cli.why import explained
@@ -20,7 +20,7 @@ from secretsd.config import load
 from secretsd.errors import SecretsdError
 
 
-@click.group
+@click.group(cls=Commands)
 def policy() -> None:
     """Try a policy out before it is in force."""
 

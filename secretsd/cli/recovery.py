@@ -14,7 +14,7 @@ import click
 from secretsd import files
 from secretsd.cli import material
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import EXISTING_FILE, Settings, config_option, json_option
+from secretsd.cli.options import EXISTING_FILE, Commands, Settings, config_option, json_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.passphrase import ask_passphrase
 from secretsd.cli.terminal import note
@@ -43,7 +43,7 @@ _passphrase_option = click.option(
 )
 
 
-@click.group
+@click.group(cls=Commands)
 def recovery() -> None:
     """Keep the master key safe elsewhere, and bring it back.
 

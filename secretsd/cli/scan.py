@@ -15,7 +15,7 @@ from secretsd.cli.leaks.replacements import refuse_existing, write_replacements
 from secretsd.cli.leaks.repository import Repository, have_git
 from secretsd.cli.leaks.tree import Tree, chunks
 from secretsd.cli.leaks.vault_values import Wanted, read_values
-from secretsd.cli.options import Settings, complete_names, connection_options
+from secretsd.cli.options import Settings, Whole, complete_names, connection_options
 from secretsd.cli.output import counter, emit_json, print_table
 from secretsd.cli.session import Session
 from secretsd.cli.terminal import note
@@ -42,7 +42,7 @@ from secretsd.cli.terminal import note
 )
 @click.option(
     "--min-length",
-    type=click.IntRange(min=4),
+    type=Whole(min=4),
     default=MIN_LENGTH,
     show_default=True,
     metavar="N",

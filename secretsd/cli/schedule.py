@@ -10,7 +10,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from secretsd.cli.options import Settings, complete_names, connection_options
+from secretsd.cli.options import Settings, Whole, complete_names, connection_options
 from secretsd.cli.output import Cell, distance, emit_json, print_table
 from secretsd.cli.session import Session, decoded
 from secretsd.cli.terminal import printable
@@ -21,7 +21,7 @@ _SLACK: Final = timedelta(seconds=1)
 
 
 @click.command
-@click.option("--days", type=click.IntRange(1, 366), default=90, show_default=True, help="How far to look ahead.")
+@click.option("--days", type=Whole(1, 366), default=90, show_default=True, help="How far to look ahead.")
 @click.option(
     "--secret",
     metavar="GLOB",

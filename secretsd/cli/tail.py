@@ -25,7 +25,7 @@ from secretsd_bus import (
 from secretsd.cli.chain import published_keys
 from secretsd.cli.errors import Failed, Unreachable
 from secretsd.cli.history import History, parse_since
-from secretsd.cli.options import EXISTING_FILE, Settings, complete_names, connection_options, pubkey_option
+from secretsd.cli.options import EXISTING_FILE, Settings, Whole, complete_names, connection_options, pubkey_option
 from secretsd.cli.session import Session, decoded, near
 from secretsd.cli.sieve import Filters, Sieve
 from secretsd.cli.tail_printer import Printer
@@ -47,7 +47,7 @@ class Wanted:
 
 @click.command
 @click.argument("patterns", nargs=-1, metavar="[GLOB]...", shell_complete=complete_names)
-@click.option("-n", "--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("-n", "--count", type=Whole(min=1), metavar="N", help="End after N events.")
 @click.option("--by", "clients", multiple=True, metavar="GLOB", help="Only what clients that match did.")
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only events of these types, as in access.*")
 @click.option("--outcome", "outcomes", multiple=True, metavar="GLOB", help="Only accesses that ended so: ok, denied …")

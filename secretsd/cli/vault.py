@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from secretsd.cli.errors import Failed
-from secretsd.cli.options import Settings, config_option, insist, json_option
+from secretsd.cli.options import Commands, Settings, config_option, insist, json_option
 from secretsd.cli.output import emit_json
 from secretsd.config import load
 from secretsd.daemon.acceptance import accept_rollback as accept
 from secretsd.errors import SecretsdError
 
 
-@click.group
+@click.group(cls=Commands)
 def vault() -> None:
     """Look after the vault's files."""
 

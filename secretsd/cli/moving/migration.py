@@ -152,7 +152,8 @@ class Migration:
 
     def _tell_done(self) -> None:
         sent = any(one.state in {"kept", "generated", "replaced"} for one in self._items)
-        click.echo(f"{'done, in one commit' if sent else 'nothing to do'}: {report.count(self._items)}")
+        counted = report.count(self._items)
+        click.echo(": ".join(filter(None, ("done, in one commit" if sent else "nothing to do", counted))))
         click.echo(f"read back {self._verified}: all as they were sent")
         if self._backup is not None:
             path = self._envfile.path

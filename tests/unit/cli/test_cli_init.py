@@ -141,8 +141,20 @@ def test_a_client_that_cannot_be_is_a_usage_error(ctl: Ctl, tmp_path: Path, fold
 def test_a_configuration_that_would_not_load_is_not_left_behind(
     ctl: Ctl, tmp_path: Path, folders: list[str], option: list[str]
 ) -> None:
-    assert ctl("init", *folders, *option).exit_code == 1
+    result = ctl("init", *folders, *option)
+    assert result.exit_code == 2
+    assert ("correct it" in result.stderr, option[1] in result.stderr or "bus.url" in result.stderr) == (False, True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_broker_and_none_exclude_each_other(ctl: Ctl, folders: list[str]) -> None:
+    assert ctl("init", *folders, "--no-bus", "--bus-url", "mqtt://127.0.0.1:1883").exit_code == 2
+
+
+def test_a_folder_that_cannot_be_is_named(ctl: Ctl, tmp_path: Path) -> None:
+    result = ctl("init", "--config-dir", "/proc/nowhere", "--state-dir", str(tmp_path / "state"))
+    assert result.exit_code == 1
+    assert result.stderr == "error: nothing was set up: /proc/nowhere: No such file or directory\n"
 
 
 def test_no_bus_turns_it_off(ctl: Ctl, tmp_path: Path, folders: list[str]) -> None:

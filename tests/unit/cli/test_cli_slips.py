@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from tests.unit.cli.conftest import Ctl
 
 
@@ -15,3 +19,33 @@ def test_what_comes_near_nothing_is_refused_without_a_guess(ctl: Ctl) -> None:
     result = ctl("xyzzy")
     assert result.exit_code == 2
     assert "did you mean" not in result.stderr
+
+
+@pytest.mark.parametrize("group", ["audit", "backup", "broker", "key", "policy", "recovery", "vault"])
+def test_the_help_of_a_group_cuts_no_sentence(ctl: Ctl, group: str) -> None:
+    listed = ctl(group, "--help").stdout.partition("Commands:")[2]
+    assert listed.strip()
+    assert "..." not in listed
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("restore", "a", "x"), ("tail", "--count", "x"), ("schedule", "--days", "x"), ("scan", ".", "--min-length", "x")],
+)
+def test_what_is_no_number_is_said_to_be_none(ctl: Ctl, args: tuple[str, ...]) -> None:
+    result = ctl(*args)
+    assert result.exit_code == 2
+    assert "'x' is not a valid whole number." in result.stderr
+
+
+def test_an_empty_passphrase_is_not_called_a_value(ctl: Ctl) -> None:
+    result = ctl("key", "rotate", "passphrase")
+    assert result.exit_code == 2
+    assert "the passphrase is empty" in result.stderr
+
+
+def test_a_file_without_variables_leaves_nothing_to_do(ctl: Ctl, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# nothing\n")
+    result = ctl("import-env", str(tmp_path / ".env"))
+    assert result.exit_code == 0
+    assert "nothing to do\n" in result.stdout
