@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -51,7 +52,10 @@ def test_decoding_anything_gives_its_canonical_object_or_a_refusal(data: bytes) 
 
 @pytest.mark.parametrize(
     "value",
-    [(1, 2), b"x", {1: 2}, {None: 1}, {"a": {2}}, 1.0, float("nan"), 2**53, -(2**53), "\x00", "\x1f", "\x7f", "\ud800"],
+    [
+        *((1, 2), b"x", {1: 2}, {None: 1}, {"a": {2}}, 1.0, float("nan"), 2**53, -(2**53), HTTPStatus.OK),
+        *("\x00", "\x1f", "\x7f", "\ud800"),
+    ],
     ids=repr,
 )
 def test_what_has_no_canonical_form_is_a_value_error(value: Any) -> None:

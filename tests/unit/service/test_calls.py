@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,19 @@ import pytest
 from secretsd_bus import rfc3339
 
 from secretsd import policy as policies
+from secretsd.auth import Caller
 from secretsd.errors import Problem
-from secretsd.model import CreateSecret, Metadata, PutSecret, RestoreRequest, RotateRequest, SecretAnswer, ValueIn
-from secretsd.service import Selector
+from secretsd.model import (
+    AcknowledgeRequest,
+    CreateSecret,
+    Metadata,
+    PutSecret,
+    RestoreRequest,
+    RotateRequest,
+    SecretAnswer,
+    ValueIn,
+)
+from secretsd.service import Selector, Service
 from tests.unit.support.clock import DAY_MS, HOUR_MS, START_MS
 from tests.unit.support.core import POLICY, Bench
 from tests.unit.support.disk import spy
@@ -68,6 +78,28 @@ async def test_a_value_is_released_after_its_line_and_not_without(
     await refused("audit-unavailable", read(bench))
 
 
+@pytest.mark.parametrize(
+    ("action", "call"),
+    [
+        ("list", lambda service, who: service.list_secrets(who)),
+        ("changes", lambda service, who: service.changes(who, None)),
+        ("audit", lambda service, who: service.audit_lines(who, after=None, since_ms=None, limit=1)),
+        ("consumers", lambda service, who: service.consumers(who, NAME)),
+        ("schedule", lambda service, who: service.schedule(who, days=1, pattern=None)),
+        ("acknowledge", lambda service, who: service.acknowledge(who, NAME, AcknowledgeRequest(version=1))),
+    ],
+)
+async def test_whatever_is_asked_is_answered_after_its_line_and_not_without(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, action: str, call: Callable[[Service, Caller], Awaitable[object]]
+) -> None:
+    await create(bench)
+    spy(monkeypatch, "fdatasync").fail()
+    await refused("audit-unavailable", call(bench.service, bench.caller()))
+    await call(bench.service, bench.caller())
+    (event,) = (event for event in bench.events("secret.") if "action" in event.data)
+    assert (event.data["action"], event.data["client"], event.data["outcome"]) == (action, "admin", "ok")
+
+
 async def test_nothing_is_opened_for_who_may_not_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await create(bench, "x_password")
 
@@ -84,6 +116,14 @@ async def test_a_name_that_does_not_exist_is_refused_alike_to_who_may_not_read_i
     not_there = await refused("forbidden", read(bench, "y_password", client="backend"))
     assert (there.status, there.detail, there.position) == (not_there.status, not_there.detail, not_there.position)
     await refused("not-found", read(bench, "db_other", client="backend"))
+
+
+async def test_what_is_not_there_is_audited_too_and_a_name_that_never_was_not_repeated(bench: Bench) -> None:
+    await create(bench)
+    await refused("not-found", read(bench, "hunter2"))
+    await refused("version-not-found", read(bench, version=2))
+    told = [(event.data["name"], event.data["outcome"]) for event in bench.events("secret.read")]
+    assert told == [(None, "not-found"), (NAME, "version-not-found")]
 
 
 async def test_a_version_the_caller_has_is_not_sent_and_still_audited(bench: Bench) -> None:

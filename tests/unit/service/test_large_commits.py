@@ -102,6 +102,21 @@ async def test_nothing_of_a_large_commit_is_told_before_all_its_lines_are_there(
     assert [event.subject for event in bench.events("secret.rotated")] == names
 
 
+async def test_no_page_of_the_audit_holds_a_part_of_a_large_commit(bench: Bench) -> None:
+    names = await crowd(bench, 5 * LINES_AT_ONCE)
+    change = rotation(bench, names)
+    half_written = 0
+    while True:
+        half_written += bench.log.sequence > bench.log.told
+        answer = await bench.service.audit_lines(bench.caller(), after=None, since_ms=None, limit=10_000)
+        page = b"".join([piece async for piece in answer.value])
+        if bench.document.generation == 2:
+            break
+        assert b"secret.rotated" not in page
+    await change
+    assert half_written
+
+
 async def test_a_large_commit_of_which_nothing_was_written_holds_back_no_other_line(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
