@@ -163,6 +163,36 @@ def test_a_redelivered_event_has_no_effect_once_the_new_value_is_there(world):
     assert world.value == secret("kid-2")
 
 
+def test_a_redelivered_event_has_no_effect_before_the_new_value_is_there_either(world):
+    world.begin()
+    world.announce(6)
+    superseded = world.state.counts["superseded"]
+    world.announce(6)
+    assert (world.state.counts["superseded"], world.state.counts["repeated"]) == (superseded, 1)
+
+
+@pytest.mark.parametrize("generation", [7, 8])
+def test_an_event_that_a_fetch_was_already_past_has_no_effect(world, generation):
+    world.begin()
+    world.fetch("kid-2", 8)
+    world.announce(generation)
+    assert world.value == secret("kid-2")
+
+
+def test_an_event_that_a_fetch_was_already_past_has_none_after_another_time_to_live_either(world):
+    world.fetch("kid-2", 8)
+    world.state.bus_configured(False, world.now)
+    world.announce(7)
+    assert world.value == secret("kid-2")
+
+
+def test_an_answer_that_a_newer_one_overtook_does_not_bring_the_old_value_back(world):
+    world.begin()
+    world.fetch("kid-2", 8)
+    assert world.fetch("kid-1", 7) == secret("kid-2")
+    assert world.value == secret("kid-2")
+
+
 def test_events_out_of_order_leave_the_highest_generation_announced(world):
     world.begin()
     world.announce(8)
@@ -348,6 +378,16 @@ def test_a_checkpoint_vouches_for_nothing_when(world, seen):
     world.now += 60
     world.checkpoint(**seen)
     assert world.value is None
+    assert world.state.counts["stale_checkpoints"] == (seen.get("late", 0) > 0 or seen.get("session") == 0)
+
+
+def test_a_checkpoint_that_comes_after_a_younger_one_takes_nothing_back(world):
+    world.begin()
+    world.now += 60
+    world.checkpoint()
+    world.checkpoint(late=20)
+    world.now += 29
+    assert world.value == secret()
 
 
 def test_a_checkpoint_from_before_the_first_answer_is_judged_when_that_has_come(world):
@@ -433,6 +473,17 @@ def test_an_announcement_that_was_under_way_for_long_does_not_lengthen_the_grace
     assert world.stand_in is None
 
 
+def test_news_that_come_later_do_not_lengthen_the_grace(world):
+    world.begin()
+    world.announce(6)
+    world.now += 1000
+    world.announce(7, status="expiring")
+    world.now += 799
+    assert world.stand_in is not None
+    world.now += 2
+    assert world.stand_in is None
+
+
 @pytest.mark.parametrize(
     "details",
     [
@@ -476,11 +527,22 @@ def test_a_grace_that_was_ended_early_ends_it_here_too(world):
     assert world.stand_in is None
 
 
-def test_a_value_whose_state_alone_changed_stands_in(world):
+@pytest.mark.parametrize("details", [{"status": "expiring"}, {"urgent": True}], ids=["expiring", "rotation begun"])
+def test_a_value_whose_state_alone_changed_stands_in(world, details):
     world.begin()
-    world.announce(6, kid="kid-1", status="expiring", previous_kid=None, grace_until_ms=None)
+    world.announce(6, kid="kid-1", previous_kid=None, grace_until_ms=None, **details)
     assert world.value is None
     assert world.stand_in is not None
+
+
+def test_the_grace_of_the_version_before_says_nothing_of_the_one_after_it(world):
+    world.begin()
+    world.announce(6)
+    world.fetch("kid-2", 6)
+    world.now += 2000
+    world.announce(7, status="expiring")
+    assert world.stand_in is not None
+    assert world.stand_in.kid == "kid-2"
 
 
 def test_an_unknown_grace_after_a_mere_change_of_state_never_stands_in(world):
@@ -493,6 +555,20 @@ def test_an_unknown_grace_after_a_mere_change_of_state_never_stands_in(world):
 def test_a_value_superseded_by_changes_alone_has_no_known_grace_and_never_stands_in(world):
     world.begin()
     world.changes(8, changed(7, "kid-2"))
+    assert world.stand_in is None
+
+
+def test_changes_that_tell_what_an_event_told_leave_the_grace_known(world):
+    world.begin()
+    world.announce(6)
+    world.changes(6, changed(6, "kid-2"))
+    assert world.stand_in is not None
+
+
+def test_a_value_that_changes_lists_as_deleted_never_stands_in(world):
+    world.begin()
+    world.changes(7, changed(7, status="deleted"))
+    assert world.value is None
     assert world.stand_in is None
 
 
