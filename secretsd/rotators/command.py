@@ -91,8 +91,9 @@ class Command(Rotator[CommandConfig]):
         """Run it with the step `finish`."""
         await self._run("finish", order, new=order.new, old=order.old)
 
-    def finishes(self) -> bool:
+    def finishes(self, *, urgent: bool) -> bool:
         """Tell whether the settings ask for that step."""
+        del urgent
         return self.config.finish
 
     async def _run(self, step: Step, order: Order, *, new: Sensitive, old: Sensitive) -> None:

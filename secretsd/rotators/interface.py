@@ -123,6 +123,7 @@ class Rotator(ABC, Generic[ConfigT]):
         """
         del order
 
-    def finishes(self) -> bool:
-        """Tell whether `finish` does anything."""
+    def finishes(self, *, urgent: bool) -> bool:
+        """Tell whether `finish` does anything after a rotation that was urgent, or one that wasn't."""
+        del urgent
         return type(self).finish is not Rotator.finish

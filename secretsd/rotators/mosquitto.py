@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta
@@ -22,6 +23,8 @@ WRONG_PASSWORD: Final = frozenset({0x86, 0x87})
 """How a broker says that a login is wrong: bad user name or password, not authorised (the word of 3.1.1 too)."""
 MAY_PASS: Final = frozenset({0x88, 0x89, 0x93, 0x96, 0x97, 0x9F})
 """Server unavailable, busy, receive maximum, rates and quotas: another time it may be different."""
+UNKNOWN_BYTES: Final = 48
+"""Random bytes of a password that is kept nowhere."""
 LONGEST: Final = 65_535
 """Bytes of a password in MQTT's CONNECT."""
 
@@ -113,8 +116,21 @@ class Mosquitto(Rotator[MosquittoConfig]):
     async def set(self, order: Order) -> None:
         """Give the account the new password, unless it has it: each change ends the account's connections."""
         new = self.config.login(order.new)
-        if await self._logs_in(new):
-            return
+        if not await self._logs_in(new):
+            await self._give(order, new)
+
+    def finishes(self, *, urgent: bool) -> bool:
+        """Tell whether the login before has to be ended: with two accounts it would work until the next rotation."""
+        return urgent and self.config.clients is not None
+
+    async def finish(self, order: Order) -> None:
+        """Give the account that was in use before a password that nobody knows: the one that it has may have leaked."""
+        before = self.next_account(order.new)
+        if before is not None:
+            await self._give(order, Login(before, token_urlsafe(UNKNOWN_BYTES)))
+
+    async def _give(self, order: Order, new: Login) -> None:
+        """Set a password as the administrator."""
         refusal: BusRejected | None = None
         for password in await self._admin_passwords(order):
             try:

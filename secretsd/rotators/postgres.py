@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import AsyncIterator, Collection, Iterator
+from secrets import token_urlsafe
 from typing import Annotated, Any, Final, Literal
 
 import psycopg
@@ -23,6 +24,8 @@ from secretsd.rotators.places import stays_here
 
 CONNECT_SECS: Final = 10
 STATEMENT_MS: Final = 10_000
+UNKNOWN_BYTES: Final = 48
+"""Random bytes of a password that is kept nowhere."""
 LIBPQ_16: Final = 160_000
 """From this version on libpq can be told to answer nothing but SCRAM, and knows the system's authorities."""
 
@@ -148,6 +151,20 @@ class Postgres(Rotator[PostgresConfig]):
                 found = await (await connection.execute("SELECT session_user")).fetchone()
         if found != (login.role,):
             raise Refused(f"the server takes {login.role} for somebody else: look at pg_ident.conf")
+
+    def finishes(self, *, urgent: bool) -> bool:
+        """Tell whether the login before has to be ended: with two roles it would work until the next rotation."""
+        return urgent and self.config.roles is not None
+
+    async def finish(self, order: Order) -> None:
+        """Give the role that was in use before a password that nobody knows: the one that it has may have leaked."""
+        before = self.next_account(order.new)
+        admin = self.config.admin
+        if before is None or admin is None:
+            return
+        password = (await order.read(admin.secret)).reveal().decode()
+        async with self._connected(Login(admin.user, password)) as connection:
+            await _alter(connection, Login(before, token_urlsafe(UNKNOWN_BYTES)))
 
     def _login(self, value: Sensitive) -> Login:
         """Return the login to set or try: on the way back from a first rotation it can be a password alone."""

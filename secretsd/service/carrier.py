@@ -196,14 +196,14 @@ class Carrier:
         if fault is not None:
             await self._fail(name, pending, errand.rule.retries, await self._with_old_back(errand, fault))
             return
-        finishes = errand.rule.build().finishes()
+        rotator = errand.rule.build()
         changes = self._changes()
 
         def arrive(at: _At) -> Draft:
             after, ended = journal.arrived(
                 at.record,
                 changes.settings(name, at.record),
-                finishes=finishes,
+                finishes=rotator.finishes(urgent=at.pending.urgent),
                 now_ms=at.now_ms,
                 generation=at.generation,
             )

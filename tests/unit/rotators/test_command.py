@@ -273,7 +273,7 @@ def test_settings_that_cant_be_meant_are_refused(members: dict[str, object], sai
 
 
 def test_it_tidies_up_only_where_the_settings_ask_for_it() -> None:
-    assert not configure({"kind": "command", "program": [sys.executable]}).build().finishes()
+    assert not configure({"kind": "command", "program": [sys.executable]}).build().finishes(urgent=False)
     rule = configure({"kind": "command", "program": [sys.executable], "finish": True})
-    assert rule.build().finishes()
+    assert rule.build().finishes(urgent=False)
     assert asdict(rule.config)["finish"] is True

@@ -121,6 +121,23 @@ class TestTwoAccountsInTurn(Conformance):
 
         run(steps())
 
+    def test_after_an_urgent_rotation_the_login_before_is_ended(self, end: Account) -> None:
+        async def steps() -> None:
+            rotation = Harness(end)
+            assert [rotation.rotator.finishes(urgent=urgent) for urgent in (False, True)] == [False, True]
+            await rotation.set()
+            assert await end.accepts(end.old)
+            for _ in range(2):
+                await rotation.finish()
+                assert await end.accepts(rotation.order.new)
+                assert not await end.accepts(end.old)
+            end.old = rotation.order.new
+            following = Harness(end)
+            await following.set()
+            await following.test()
+
+        run(steps())
+
 
 async def test_a_live_connection_with_the_new_password_survives_a_repeated_set(broker: DynsecBroker) -> None:
     """Each change at the plugin would end it: what is in force already is not set again."""

@@ -114,6 +114,25 @@ class TestTwoRolesInTurn(Conformance):
         return server_end(members, first, old_works_after_set=True)
 
 
+async def test_after_an_urgent_rotation_of_two_roles_the_login_before_is_ended(
+    server_end: Callable[..., Server], new_role: Callable[[str], str], where: dict[str, object]
+) -> None:
+    roles = [new_role("x"), new_role("never used")]
+    end = server_end({**where, "roles": roles, **ADMIN}, Sensitive(f"postgresql://{roles[0]}:x@h/d".encode()))
+    rotation = Harness(end)
+    assert [rotation.rotator.finishes(urgent=urgent) for urgent in (False, True)] == [False, True]
+    await rotation.set()
+    assert await end.accepts(end.old)
+    for _ in range(2):
+        await rotation.finish()
+        assert await end.accepts(rotation.order.new)
+        assert not await end.accepts(end.old)
+    end.old = rotation.order.new
+    following = Harness(end)
+    await following.set()
+    await following.test()
+
+
 async def test_a_server_with_another_authoritys_certificate_is_given_nothing(
     postgres: Postgres, where: dict[str, object], tmp_path: Any
 ) -> None:

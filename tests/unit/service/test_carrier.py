@@ -88,8 +88,8 @@ class Shelf(Rotator[Config]):
     async def finish(self, order):
         await self._called("finish", order)
 
-    def finishes(self):
-        return "finishes" in wrong
+    def finishes(self, *, urgent):
+        return "finishes" in wrong or ("ends urgently" in wrong and urgent)
 
     def check(self, value):
         if b" " in value.reveal():
@@ -520,6 +520,19 @@ async def test_tidying_up_comes_after_the_announcement_and_cant_undo_it(bench: B
     assert given_up["reason"] == (
         "tidying up after version 2 was given up: another rotation began; it failed last for: finish: down"
     )
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+async def test_the_login_before_is_ended_there_where_it_is_urgent(bench: Bench, shelf: Any, *, urgent: bool) -> None:
+    shelf.wrong["ends urgently"] = None
+    shelf.gates["set"] = asyncio.Event()
+    await begun(bench)
+    if urgent:
+        await begun(bench, urgent=True)
+    shelf.gates["set"].set()
+    await bench.carrier.until_settled([NAME], 10)
+    await until(lambda: bench.document.secrets[NAME].under_way is None)
+    assert [method for method, *_ in shelf.calls] == ["set", "test", *(["finish"] if urgent else [])]
 
 
 async def test_a_tidying_up_can_be_cancelled_and_the_new_value_stays(bench: Bench, shelf: Any) -> None:
