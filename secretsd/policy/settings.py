@@ -59,6 +59,8 @@ def decide(rule: SecretRule, request: CreateSecret, defaults: Security) -> Secre
     """
     asked_rotation_ms = requested_ms("rotation", request.rotation_period, request.rotation_days)
     asked_grace_ms = requested_ms("grace", request.grace_period, request.grace_days)
+    rotation_said = "rotation_period" if isinstance(request.rotation_days, UnsetType) else "rotation_days"
+    grace_said = "grace_period" if isinstance(request.grace_days, UnsetType) else "grace_days"
     if rule.converges and asked_grace_ms is None:
         raise endless()
     if asked_rotation_ms == 0:
@@ -79,16 +81,16 @@ def decide(rule: SecretRule, request: CreateSecret, defaults: Security) -> Secre
     if rule.cron is not None and not isinstance(asked_rotation_ms, UnsetType):
         raise Problem(
             "invalid-request",
-            "rotation_period: the policy has a rotation_schedule for this name; leave rotation_period out, or have the "
-            "rule changed.",
+            f"{rotation_said}: the policy has a rotation_schedule for this name; leave {rotation_said} out, or have "
+            "the rule changed.",
         )
     return SecretSettings(
         type=kind,
         rotation="manual" if isinstance(rotation, UnsetType) else rotation,
         rotation_ms=None
         if rule.cron
-        else _or(_agree("rotation_period", rule.rotation_ms, asked_rotation_ms), defaults.rotation_ms),
-        grace_ms=ending(rule, _or(_agree("grace_period", rule.grace_ms, asked_grace_ms), defaults.grace_ms)),
+        else _or(_agree(rotation_said, rule.rotation_ms, asked_rotation_ms), defaults.rotation_ms),
+        grace_ms=ending(rule, _or(_agree(grace_said, rule.grace_ms, asked_grace_ms), defaults.grace_ms)),
         jwks=rule.jwks and kind == "jwt_signing_key",
         cron=rule.cron,
         window=rule.window,

@@ -80,8 +80,9 @@ def test_a_request_that_agrees_with_the_rule_is_taken() -> None:
         ('"type":"api_key"', "type"),
         ('"rotation":"manual"', "rotation"),
         ('"rotation_period":"2d"', "rotation_period"),
-        ('"rotation_days":2', "rotation_period"),
+        ('"rotation_days":2', "rotation_days"),
         ('"grace_period":"1h"', "grace_period"),
+        ('"grace_days":2', "grace_days"),
     ],
 )
 def test_a_request_that_contradicts_the_rule_is_refused(text: str, member: str) -> None:
