@@ -35,6 +35,7 @@ _ONCE: Final = frozenset(
         b"idempotency-key",
         b"if-match",
         b"sec-fetch-site",
+        b"transfer-encoding",
         b"x-jarvis-client",
         b"x-jarvis-instance",
     }
@@ -154,6 +155,8 @@ def body_is_json(incoming: Incoming, _rules: Rules) -> None:
         raise Problem("unsupported-media-type", "Send Content-Type: application/json (UTF-8).")
     if incoming.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem("unsupported-media-type", "Send the body as it is, without Content-Encoding.")
+    if incoming.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Problem("unsupported-media-type", "Send the body as it is; chunked is the only transfer coding.")
 
 
 GUARDS: Final[tuple[Callable[[Incoming, Rules], None], ...]] = (

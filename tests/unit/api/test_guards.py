@@ -250,6 +250,12 @@ async def test_json_in_utf8_is_taken(ask: Ask, content_type: str) -> None:
     assert (await ask("PUT", "/secret/a", {"Content-Type": content_type}, PUT_BODY)).status == 200
 
 
+@pytest.mark.parametrize(("coding", "status"), [("chunked", 200), ("Chunked", 200), ("gzip, chunked", 415)])
+async def test_chunks_are_the_only_transfer_coding(ask: Ask, coding: str, status: int) -> None:
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(PUT_BODY), PUT_BODY)
+    assert (await ask("PUT", "/secret/a", {"Transfer-Encoding": coding}, chunks)).status == status
+
+
 @pytest.mark.parametrize(
     "headers",
     [
