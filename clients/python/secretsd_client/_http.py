@@ -226,9 +226,11 @@ class _TokenFile(_Token):
             if seen != self._seen:
                 self._read()
                 self._seen = seen
-        except OSError as error:
-            # A token file that is being replaced may be gone for a moment: the token we have may still do.
+        except (OSError, SecretsError) as error:
+            # A token file that is being replaced may be gone or empty for a moment: the token we have may still do.
             if self._value is None:
+                if isinstance(error, SecretsError):
+                    raise
                 raise SecretsUnavailable(f"the token file {self._path} can't be read: {error.strerror}") from None
         return super().header()
 
@@ -236,7 +238,7 @@ class _TokenFile(_Token):
         before = self._value
         try:
             self._read()
-        except OSError:
+        except (OSError, SecretsError):
             return False
         return self._value != before
 
@@ -255,14 +257,19 @@ def _checked(token: str) -> str:
 
 def _parse_url(url: str) -> tuple[str, Path | None]:
     """Return the base that paths are appended to, and the socket for `unix:///path`."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/"):
-        return "http://localhost", Path(parts.path)
-    if parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment:
-        if parts.username is not None or parts.password is not None:
-            raise SecretsError("the daemon's URL holds credentials: give a token or a token file instead")
-        return url.rstrip("/"), None
-    raise SecretsError("the daemon's URL is http://host:port, https://host:port or unix:///path")
+    wrong = "the daemon's URL is http://host:port, https://host:port or unix:///path"
+    if url.startswith("unix:///"):
+        return "http://localhost", Path(url.removeprefix("unix://"))
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that don't close, a port that is none
+        raise SecretsError(wrong) from None
+    if parts.username is not None or parts.password is not None:
+        raise SecretsError("the daemon's URL holds credentials: give a token or a token file instead")
+    if not fits or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise SecretsError(wrong)
+    return url.rstrip("/"), None
 
 
 def default_url() -> str:

@@ -108,8 +108,9 @@ class Settings:
         """Raise SecretsError now for what would fail later: the client is made where errors are looked at."""
         self.transport()
         Trust.from_pem_file(self.pubkey)
-        if self.mqtt_url is not None:
-            self.bus(BusInfo(url=self.mqtt_url, topic_prefix="jarvis/secretsd", node="node"))
+        # Where the daemon will name the broker, the rest of its settings has to make sense all the same.
+        scheme = "mqtts" if self.mqtt_ca_file or self.mqtt_cert_file or self.mqtt_key_file else "mqtt"
+        self.bus(BusInfo(url=f"{scheme}://broker", topic_prefix="jarvis/secretsd", node="node"))
 
 
 def _switch(text: str | None) -> bool:

@@ -86,6 +86,8 @@ def test_without_a_broker_of_its_own_the_client_takes_the_daemon_s():
         {"JARVIS_CLIENT_TOKEN": "a", "JARVIS_CLIENT_TOKEN_FILE": "/b"},
         {"JARVIS_MQTT_URL": "http://broker"},
         {"JARVIS_SECRETS_PUBKEY": "/nowhere/pub.pem"},
+        {"JARVIS_MQTT_PASSWORD_FILE": "/of/nobody"},
+        {"JARVIS_MQTT_CERT_FILE": "/without/a/key"},
     ],
     ids=lambda environment: next(iter(environment)),
 )

@@ -81,12 +81,17 @@ async def test_a_token_file_that_changed_unnoticed_is_read_again_after_a_refusal
         assert (await http.request("GET", "/secret/db")).status == 200
 
 
-async def test_a_token_file_that_is_gone_for_a_moment_does_no_harm(daemon, tmp_path):
+async def test_a_token_file_that_is_gone_or_empty_for_a_moment_does_no_harm(daemon, tmp_path):
     path = tmp_path / "token"
     path.write_text("one")
     daemon.token = "one"
     async with HttpTransport(daemon.url, client_id="tester", token_file=path) as http:
         assert (await http.request("GET", "/secret/db")).status == 200
+        path.write_text("")
+        assert (await http.request("GET", "/secret/db")).status == 200
+        daemon.token = "two"
+        assert (await http.request("GET", "/secret/db")).status == 401
+        daemon.token = "one"
         path.unlink()
         assert (await http.request("GET", "/secret/db")).status == 200
     async with HttpTransport(daemon.url, client_id="tester", token_file=path) as http:
@@ -96,7 +101,10 @@ async def test_a_token_file_that_is_gone_for_a_moment_does_no_harm(daemon, tmp_p
 
 @pytest.mark.parametrize(
     "url",
-    ["", "127.0.0.1:8081", "ftp://host", "http://", "http://user:pw@host", "unix://relative", "http://h?q"],
+    [
+        *("", "127.0.0.1:8081", "ftp://host", "http://", "http://user:pw@host", "unix://relative", "unix:/short"),
+        *("http://h?q", "http://[::1", "http://h:x", "http://h:0", "http://h:65536", "http://h ", "http://h\nX: y"),
+    ],
 )
 def test_a_url_that_makes_no_sense_is_refused_without_being_shown(url):
     with pytest.raises(SecretsError) as caught:
