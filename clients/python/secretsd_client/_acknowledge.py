@@ -37,8 +37,8 @@ class Acknowledgements:
         self._wake = asyncio.Event()
 
     def began(self, secret: Secret, callbacks: int) -> None:
-        """Note that so many callbacks are about to be told of this version."""
-        self._running[secret.name, secret.kid] = _Running(callbacks)
+        """Note that so many callbacks are about to be told of this version, besides those that are being told."""
+        self._running.setdefault((secret.name, secret.kid), _Running(0)).callbacks += callbacks
 
     def ran(self, name: str, kid: str, *, failed: bool) -> None:
         """Note that one of them has run; after the last the version is in use, unless one failed."""

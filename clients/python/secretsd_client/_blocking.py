@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import inspect
 import os
 import queue
 import random
@@ -30,13 +31,15 @@ from secretsd_client._watch import Callback, log_failure
 T = TypeVar("T")
 PlainCallback = Callable[[Secret], None]
 _CLOSE_SECS = 5.0
+_NOT_AWAITED = "a coroutine function can't be called back here: AsyncSecretsClient awaits those"
 
 
 class SecretsClient:
     """Secrets, cached, and dropped when they change. Safe on all threads; a context manager.
 
-    Making one needs neither the daemon nor the broker, nor a thread: those come with the first read. After a
-    fork the child begins anew with an empty cache, and its registered callbacks, at its first read.
+    Making one needs neither the daemon nor the broker, nor a thread: those come with the first read, and end when it is
+    closed, or when nobody refers to it and it watches nothing. After a fork the child begins anew with an empty cache,
+    and its registered callbacks, at its first read.
     """
 
     _lock: threading.Lock
@@ -49,6 +52,7 @@ class SecretsClient:
         self._settings = settings if settings is not None else Settings.from_env()
         self._settings.check()
         self._watches: list[tuple[str, PlainCallback]] = []
+        self._given: dict[str, str] = {}
         self._closed = False
         self._begin_anew()
         _clients.add(self)
@@ -64,6 +68,7 @@ class SecretsClient:
         if entry is not None:
             now = monotonic()
             if now < self._history.vouched_until or now < entry.fresh_until:
+                self._given[name] = entry.kid
                 return entry.value
         return self.get(name).value
 
@@ -78,6 +83,7 @@ class SecretsClient:
         if entry is not None:
             now = monotonic()
             if now < self._history.vouched_until or now < entry.fresh_until:
+                self._given[name] = entry.kid
                 return entry.secret
         runtime = self._started()
         return runtime.run(runtime.client.get(name))
@@ -85,18 +91,27 @@ class SecretsClient:
     def on_change(self, name: str, callback: PlainCallback) -> Callable[[], None]:
         """Call `callback(secret)` each time another version of `name` has come into the cache.
 
-        All callbacks run on one thread of the client's, one after another; what one raises is logged by its
-        type. Returns a function that stops them. When this returns, the version that the secret changes
-        from is known, unless the daemon couldn't be asked.
+        Other than the one that this client last gave you, so that what changes between a read and this call isn't
+        missed; where it gave you none, other than the one there is now: when this returns that is known, unless the
+        daemon couldn't be asked. All callbacks run on one thread of the client's, one after another; what one raises is
+        logged by its type. Returns a function that stops them. Raises SecretsError for a coroutine function.
         """
+        if inspect.iscoroutinefunction(callback):
+            raise SecretsError(_NOT_AWAITED)
         runtime = self._started()
-        watch = runtime.run(_watch(runtime.client, name, callback))
+        runtime.run(_watch(runtime.client, name, callback))
         self._watches.append((name, callback))
+        runtime.kept = self
 
         def cancel() -> None:
             if (name, callback) in self._watches:
                 self._watches.remove((name, callback))
-            runtime.call(watch.cancel)
+            # After a fork it is another one; a client that is closed calls nobody back.
+            if (runtime := self._runtime) is not None:
+                with contextlib.suppress(SecretsError):
+                    runtime.call(runtime.client.unwatch, name, callback)
+                if not self._watches:
+                    runtime.kept = None
 
         return cancel
 
@@ -131,6 +146,7 @@ class SecretsClient:
             runtime, self._runtime = self._runtime, None
             self._fresh = {}
         if runtime is not None:
+            self._unused.detach()
             runtime.close()
 
     def __enter__(self) -> Self:
@@ -148,11 +164,14 @@ class SecretsClient:
             if self._closed:
                 raise SecretsError("the client is closed")
             if self._runtime is None:
-                runtime = _Runtime(self._settings)
+                runtime = _Runtime(self._settings, self._given)
                 for name, callback in self._watches:
                     runtime.call(runtime.client.on_change, name, callback)
                 self._fresh, self._history = runtime.client.state.fresh, runtime.client.state.history
-                self._runtime = runtime
+                self._given = runtime.client.watchers.given
+                self._runtime, runtime.kept = runtime, self if self._watches else None
+                self._unused = weakref.finalize(self, runtime.end)
+                self._unused.atexit = False
             return self._runtime
 
     def _begin_anew(self) -> None:
@@ -166,6 +185,8 @@ class SecretsClient:
         if self._runtime is not None:
             # Never collected: closing the copied event loop would take sockets out of the parent's epoll.
             _left_to_the_parent.append(self._runtime)
+            self._runtime.kept = None
+            self._unused.detach()
         self._begin_anew()
 
 
@@ -176,13 +197,17 @@ async def _watch(client: AsyncSecretsClient, name: str, callback: PlainCallback)
 class _Runtime:
     """A loop on a thread, the client on it, and the thread on which callbacks run (made when one is due)."""
 
-    def __init__(self, settings: Settings) -> None:
+    kept: SecretsClient | None = None
+    """Whom it serves, while that watches something: then it isn't unused, though nobody may refer to it."""
+
+    def __init__(self, settings: Settings, given: dict[str, str]) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="secretsd-client", daemon=True)
         self._due: queue.SimpleQueue[tuple[Callback, Secret] | None] = queue.SimpleQueue()
         self._caller: threading.Thread | None = None
         self._thread.start()
         self.client = self.run(self._make(settings))
+        self.client.watchers.given.update(given)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run it on the loop, wait, return what it returns."""
@@ -205,12 +230,19 @@ class _Runtime:
 
         return self.run(called())
 
-    def close(self) -> None:
-        future = asyncio.run_coroutine_threadsafe(self.client.close(), self._loop)
-        concurrent.futures.wait([future], timeout=_CLOSE_SECS)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CLOSE_SECS)
+    def end(self) -> "concurrent.futures.Future[None]":
+        """Begin to end the threads and the connections; the result is done when the latter are closed."""
+        closed = asyncio.run_coroutine_threadsafe(self.client.close(), self._loop)
+        closed.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
         self._due.put(None)
+        return closed
+
+    def close(self) -> None:
+        """End them, and wait for it a few seconds at most."""
+        self.kept = None
+        if not concurrent.futures.wait([self.end()], timeout=_CLOSE_SECS).done:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSE_SECS)
         if self._caller is not None and self._caller is not threading.current_thread():
             self._caller.join(_CLOSE_SECS)
 
@@ -233,15 +265,28 @@ class _Runtime:
     def _call_back(self) -> None:
         while (due := self._due.get()) is not None:
             callback, secret = due
-            name, kid, failed = secret.name, secret.kid, False
-            try:
-                callback(secret)
-            except Exception as error:  # noqa: BLE001 - somebody else's code; its message may hold the value
-                log_failure(secret.name, error)
-                failed = True
+            name, kid = secret.name, secret.kid
+            if self.client.watchers.hand_over(callback, secret):
+                done = partial(self.client.called_back, name, kid, failed=not _told(callback, secret))
+            else:
+                done = partial(self.client.not_called_back, name, kid)
             del due, callback, secret  # don't keep the value until the next change
             with contextlib.suppress(RuntimeError):  # a callback may have closed the client
-                self._loop.call_soon_threadsafe(partial(self.client.called_back, name, kid, failed=failed))
+                self._loop.call_soon_threadsafe(done)
+
+
+def _told(callback: Callback, secret: Secret) -> bool:
+    """Call it; return whether it went well (errors are logged)."""
+    try:
+        result = callback(secret)
+    except BaseException as error:  # noqa: BLE001 - somebody else's code; its message may hold the value
+        log_failure(secret.name, error)
+        return False
+    if inspect.iscoroutine(result):
+        result.close()
+        log_failure(secret.name, SecretsError(_NOT_AWAITED))
+        return False
+    return True
 
 
 _clients: "weakref.WeakSet[SecretsClient]" = weakref.WeakSet()

@@ -13,11 +13,11 @@ from secretsd_client._model import Announcement, Change, Fetched, Secret
 class Entry:
     """A value that nothing newer is known of. Never changed once made: other threads read it."""
 
-    __slots__ = ("as_of", "confirmed_at", "fresh_until", "secret", "value")
+    __slots__ = ("as_of", "confirmed_at", "fresh_until", "kid", "secret", "value")
 
     def __init__(self, secret: Secret, *, as_of: int, confirmed_at: float, ttl: float) -> None:
         self.secret = secret
-        self.value = secret.value
+        self.value, self.kid = secret.value, secret.kid
         self.as_of = as_of
         """The vault's generation at which HTTP gave it."""
         self.confirmed_at = confirmed_at

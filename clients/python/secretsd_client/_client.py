@@ -59,7 +59,7 @@ class AsyncSecretsClient:
         self.state = State(random=random.random, times=self._settings.times)
         self._daemon = Daemon(self._settings.transport())
         self._acknowledgements = Acknowledgements(self._daemon, self.state.counts)
-        self._watchers = Watchers()
+        self.watchers = Watchers()
         self._deliver = deliver or self._queue_callback
         self._queue: asyncio.Queue[tuple[Callback, Secret]] = asyncio.Queue()
         self._fetches: dict[str, asyncio.Task[Secret]] = {}
@@ -86,6 +86,11 @@ class AsyncSecretsClient:
         as that is safe (docs/client.md); after that SecretsUnavailable. Raises SecretNotFound, AccessDenied
         and AuthenticationFailed as the daemon says.
         """
+        secret = await self._read(name)
+        self.watchers.given[name] = secret.kid
+        return secret
+
+    async def _read(self, name: str) -> Secret:
         now = self._clock()
         if (secret := self.state.lookup(name, now)) is not None:
             return secret
@@ -105,24 +110,26 @@ class AsyncSecretsClient:
     def on_change(self, name: str, callback: Callback) -> Watch:
         """Call `callback(secret)` each time another version of `name` has come into the cache.
 
-        Callbacks run one after another, in order; coroutine functions are awaited. What one raises is logged
-        by its type. Await the result to be sure that the version it changes from is known. Once all callbacks
-        for a version have run, and none failed, the daemon is told that it is in use.
+        Other than the one that this client last gave you, so that what changes between a read and this call isn't
+        missed; where it gave you none, other than the one there is now. Callbacks run one after another, in order;
+        coroutine functions are awaited. What one raises is logged by its type. Await the result to be sure that the
+        version it changes from is known. Once all callbacks for a version have run, and none failed, the daemon is told
+        that it is in use.
         """
         check_name(name)
         self.start()
         now = self._clock()
-        present = self.state.lookup(name, now)
-        if self._watchers.add(name, callback, None if present is None else present.kid) and present is not None:
-            self._in_use(present)
+        self.watchers.add(name, callback)
+        if (present := self.state.lookup(name, now)) is not None:
+            self._tell_watchers(present)
         self.state.watch(name, now)
         self._poke()
+        return Watch(lambda: self.unwatch(name, callback), lambda: self._settled(name))
 
-        def cancel() -> None:
-            if self._watchers.remove(name, callback):
-                self.state.watched.discard(name)
-
-        return Watch(cancel, lambda: self._settled(name))
+    def unwatch(self, name: str, callback: Callback) -> None:
+        """Stop calling `callback` back: what `Watch.cancel` does."""
+        if self.watchers.remove(name, callback):
+            self.state.watched.discard(name)
 
     def acknowledge(self, secret: Secret) -> None:
         """Tell the daemon, in the background, that this version is in use (docs/consumers.md).
@@ -155,6 +162,7 @@ class AsyncSecretsClient:
         if self._closed:
             raise SecretsError("the client is closed")
         if self._listener is None:
+            asyncio.get_running_loop()  # raises where there is none, before anything has begun
             self._listener = Listener(
                 self._settings,
                 self._trust,
@@ -171,13 +179,16 @@ class AsyncSecretsClient:
         return self._listener
 
     async def close(self) -> None:
-        """End the background work and the connections."""
+        """End the background work and the connections. Callbacks may call it."""
         self._closed = True
         work: set[asyncio.Task[Any]] = {*self._tasks, *self._fetches.values()}
+        work -= {task for task in (asyncio.current_task(),) if task is not None}
         for task in work:
             task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-        await self._daemon.close()
+        try:
+            await asyncio.gather(*work, return_exceptions=True)
+        finally:
+            await self._daemon.close()
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -211,13 +222,7 @@ class AsyncSecretsClient:
                 raise SecretsUnavailable(f"{name} has changed, and the daemon doesn't give the new value yet")
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.5)
-        told, first = self._watchers.stored(secret)
-        if first:
-            self._in_use(secret)
-        if told and self._settings.acknowledge:
-            self._acknowledgements.began(secret, len(told))
-        for callback in told:
-            self._deliver(callback, secret)
+        self._tell_watchers(secret)
         if self._listener is not None:
             self._listener.names_changed(name)
         return secret
@@ -233,6 +238,7 @@ class AsyncSecretsClient:
             now = self._clock()
             if not self.state.missing(name, absent.epoch, absent.generation, sent_at=sent_at, now=now):
                 return None
+            self.watchers.absent(name)
         except AccessDenied:
             self.state.denied(name)
             raise
@@ -322,6 +328,16 @@ class AsyncSecretsClient:
             self._answered.clear()
             await self._answered.wait()
 
+    def _tell_watchers(self, secret: Secret) -> None:
+        """Tell whom it concerns that this version is the current one."""
+        told, begins = self.watchers.stored(secret)
+        if begins:
+            self._in_use(secret)
+        if told and self._settings.acknowledge:
+            self._acknowledgements.began(secret, len(told))
+        for callback in told:
+            self._deliver(callback, secret)
+
     def _queue_callback(self, callback: Callback, secret: Secret) -> None:
         self._queue.put_nowait((callback, secret))
 
@@ -336,7 +352,16 @@ class AsyncSecretsClient:
         self.state.counts["callbacks"] += 1
         self.state.counts["callbacks_failed"] += failed
 
+    def not_called_back(self, name: str, kid: str) -> None:
+        """Note a callback that was stopped before its turn: that this version is in use nobody has said."""
+        self._acknowledgements.ran(name, kid, failed=True)
+
     async def _call_back(self) -> None:
-        while True:
+        while not self._closed:  # a callback may close the client
             callback, secret = await self._queue.get()
-            self.called_back(secret.name, secret.kid, failed=not await tell(callback, secret))
+            name, kid = secret.name, secret.kid
+            if self.watchers.hand_over(callback, secret):
+                self.called_back(name, kid, failed=not await tell(callback, secret))
+            else:
+                self.not_called_back(name, kid)
+            del callback, secret  # don't keep the value until the next change

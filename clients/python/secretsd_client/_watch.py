@@ -1,8 +1,10 @@
 """Who wants to be told of which secret's changes."""
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from secretsd_client._model import Secret
 
@@ -11,43 +13,68 @@ Callback = Callable[[Secret], Awaitable[None] | None]
 _log = logging.getLogger("secretsd_client")
 
 
+_NOTHING = ""
+"""Stands for the kid of what isn't there: the version that comes next is a change."""
+
+
+@dataclass
+class _Watching:
+    callback: Callback
+    known: str | None
+    """The version that it changes from; None: whichever is seen next."""
+
+
 class Watchers:
-    """Callbacks by name, and the version that each name's callbacks know of."""
+    """Callbacks by name, and the version that each one's owner has."""
 
     def __init__(self) -> None:
-        self._callbacks: dict[str, list[Callback]] = {}
-        self._known: dict[str, str] = {}
+        self._watching: dict[str, list[_Watching]] = {}
+        self._begun: set[str] = set()
+        self.given: dict[str, str] = {}
+        """By name, what the caller was last given, or began to watch from; readers on any thread write it."""
 
-    def add(self, name: str, callback: Callback, kid: str | None) -> bool:
-        """Tell `callback` of versions other than `kid`; None: other than the next one seen.
-
-        Returns whether `kid` is the first version known of a watched name.
-        """
-        self._callbacks.setdefault(name, []).append(callback)
-        first = kid is not None and name not in self._known
-        if kid is not None:
-            self._known.setdefault(name, kid)
-        return first
+    def add(self, name: str, callback: Callback) -> None:
+        """Tell `callback` of versions other than the one that the caller was given; of none: than the next one seen."""
+        self._watching.setdefault(name, []).append(_Watching(callback, self.given.get(name)))
 
     def remove(self, name: str, callback: Callback) -> bool:
         """Stop telling; return whether nobody watches the name any more."""
-        callbacks = self._callbacks.get(name, [])
-        if callback in callbacks:
-            callbacks.remove(callback)
-        if callbacks:
+        watching = self._watching.get(name, [])
+        for one in watching:
+            if one.callback == callback:
+                watching.remove(one)
+                break
+        if watching:
             return False
-        self._callbacks.pop(name, None)
-        self._known.pop(name, None)
+        self._watching.pop(name, None)
+        self._begun.discard(name)
         return True
 
     def stored(self, secret: Secret) -> tuple[tuple[Callback, ...], bool]:
-        """Return whom to tell, now that this version is in the cache, and whether it is the first of a watched name."""
-        callbacks = self._callbacks.get(secret.name)
-        if callbacks is None:
+        """Return whom to tell, now that this version is in the cache, and whether a name's watching begins with it."""
+        watching = self._watching.get(secret.name)
+        if watching is None:
             return (), False
-        before = self._known.get(secret.name)
-        self._known[secret.name] = secret.kid
-        return (() if before is None or before == secret.kid else tuple(callbacks)), before is None
+        told = tuple(one.callback for one in watching if one.known not in {None, secret.kid})
+        for one in watching:
+            one.known = secret.kid
+        self.given.setdefault(secret.name, secret.kid)
+        begins = secret.name not in self._begun and not told
+        self._begun.add(secret.name)
+        return told, begins
+
+    def hand_over(self, callback: Callback, secret: Secret) -> bool:
+        """Return whether `callback` is to be called with it still, right now; may be called on any thread."""
+        if not any(one.callback == callback for one in tuple(self._watching.get(secret.name, ()))):
+            return False
+        self.given[secret.name] = secret.kid
+        return True
+
+    def absent(self, name: str) -> None:
+        """Note that there is no such secret: one that comes to be is a change for who watches the name."""
+        for one in self._watching.get(name, []):
+            if one.known is None:
+                one.known = _NOTHING
 
 
 async def tell(callback: Callback, secret: Secret) -> bool:
@@ -56,6 +83,11 @@ async def tell(callback: Callback, secret: Secret) -> bool:
         result = callback(secret)
         if inspect.isawaitable(result):
             await result
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        log_failure(secret.name, error)  # what it waited for was cancelled, not we
+        return False
     except Exception as error:  # noqa: BLE001 - somebody else's code; its message may hold the value
         log_failure(secret.name, error)
         return False

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+from aiohttp import web
 from secretsd_client import Secret, SecretsClient, SecretsError, SecretsUnavailable, Times
 
 from tests.unit.client.waiting import until
@@ -136,6 +137,53 @@ if pid: sys.exit(os.waitpid(pid, 0)[1])
     assert sorted(done.stdout.splitlines()) == ["child first thing", "parent first thing"]
     assert (done.stderr, done.returncode) == ("", 0)
     assert daemon.asked("/secret/db") == 2
+
+
+async def test_a_forked_child_is_told_of_what_changed_since_its_parent_s_version_and_may_stop_that(daemon):
+    code = """
+import os, sys, threading
+from secretsd_client import SecretsClient
+client, told = SecretsClient.from_env(), threading.Event()
+stop = client.on_change('db', lambda secret: (print('told', secret.value, flush=True), told.set()))
+client.get('change-db')
+pid = os.fork()
+if pid == 0:
+    client.get('db')
+    print(told.wait(10), flush=True)
+    stop()
+    client.close()
+    os._exit(0)
+status = os.waitpid(pid, 0)[1]
+stop()
+sys.exit(status)
+"""
+
+    async def changes(_: web.Request) -> web.Response:
+        daemon.put("db", "second")
+        return web.json_response(
+            {"name": "change-db", "value": "x", "kid": "k", "version": 1, "expires_at": "t", "encoding": "utf-8"}
+        )
+
+    daemon.answer_of["change-db"] = changes
+    done = await asyncio.to_thread(_run, code, daemon.url)
+    assert (done.stdout.splitlines(), done.stderr, done.returncode) == (["told second", "True"], "", 0)
+
+
+async def test_a_watch_may_be_stopped_in_a_forked_child_that_has_read_nothing(daemon):
+    code = """
+import os, signal, sys
+from secretsd_client import SecretsClient
+client = SecretsClient.from_env()
+stop = client.on_change('db', print)
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)
+    stop()
+    os._exit(0)
+sys.exit(os.waitpid(pid, 0)[1])
+"""
+    done = await asyncio.to_thread(_run, code, daemon.url)
+    assert (done.stderr, done.returncode) == ("", 0)
 
 
 async def test_the_old_module_s_functions_are_there_and_name_the_client_as_they_did(daemon):
