@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.client.service import HEARD_ONLY, NewService
+from tests.faults.client.service import HEARD_ONLY, NewService, Told
 from tests.support.daemon import Daemon
 from tests.support.http import Api
 from tests.support.mqtt_proxy import MqttProxy
@@ -116,3 +116,18 @@ def test_a_reader_never_sees_a_version_go_back(daemon: Daemon, api: Api, new_ser
     reader.join(PATIENCE_SECS)
     assert seen == sorted(seen)
     assert len(set(seen)) > 1
+
+
+def test_a_rotation_between_a_read_and_on_change_is_told(
+    daemon: Daemon, api: Api, new_service: NewService, name: str
+) -> None:
+    api.create(name, "one")
+    service = new_service(daemon, times=HEARD_ONLY)
+    assert service.client.get_secret(name) == "one"
+    service.settle()
+    api.update(name, "two")
+    service.counts("fetches", 2)  # in the background: nobody was given it
+    told = Told(service.client, name)
+    told.wait(2)
+    api.update(name, "three")
+    told.wait(3)
