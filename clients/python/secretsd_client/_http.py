@@ -134,16 +134,13 @@ class HttpTransport:
     async def _once(self, method: str, path: str, body: object | None, headers: Mapping[str, str] | None) -> Response:
         if self._socket is not None and (reason := doubt(self._socket)) is not None:
             raise SecretsUnavailable(f"the daemon's socket can't be used: {reason}")
-        sent = {**self._identity, **self._token.header(), **(headers or {})}
-        data = None
-        if body is not None:
-            data = json.dumps(body, separators=(",", ":")).encode()
-            sent["Content-Type"] = "application/json"
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         tls = self._tls.context()
         failure: str
         try:
+            # The headers are nobody's local variable here: those are shown by what reports exceptions with frames.
             async with self._opened().request(
-                method, self._target(path), data=data, headers=sent, allow_redirects=False, ssl=tls
+                method, self._target(path), data=data, headers=self._sent(headers, body), allow_redirects=False, ssl=tls
             ) as answer:
                 return Response(answer.status, answer.headers, await answer.read())
         except TimeoutError:
@@ -161,6 +158,10 @@ class HttpTransport:
             failure = type(error).__name__
         # Raised out here so that no library's exception, which carries our headers, hangs on this one.
         raise SecretsUnavailable(f"jarvis-secretsd at {self.url} can't be asked: {failure}")
+
+    def _sent(self, headers: Mapping[str, str] | None, body: object | None) -> dict[str, str]:
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        return {**self._identity, **self._token.header(), **(headers or {}), **kind}
 
     def _target(self, path: str) -> URL:
         return URL(self._base + path, encoded=True)

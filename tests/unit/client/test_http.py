@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import traceback
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,17 @@ def test_nothing_shows_a_token_or_a_body():
     http = HttpTransport("http://host", client_id="c", token="planted-token")
     assert "planted" not in repr(http) + repr(vars(http))
     assert repr(Response(200, {"A": "planted"}, b"planted")) == "Response(status=200)"
+
+
+async def test_a_failure_reported_with_its_frames_variables_shows_no_token(daemon):
+    await daemon.stop()
+    async with HttpTransport(daemon.url, client_id="tester", token="planted-token") as http:
+        with pytest.raises(SecretsUnavailable) as caught:
+            await http.request("GET", "/secret/db")
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    frames = shown.split("test_http.py")[-1]  # this test's own frame knows the token
+    assert "failure" in frames
+    assert "planted-token" not in frames
 
 
 def test_the_environment_says_where_and_who(monkeypatch, tmp_path):
