@@ -46,13 +46,15 @@ impl Acknowledgements {
         }
     }
 
-    /// Notes that so many watches are handed this version.
+    /// Notes that so many watches are handed this version, besides those that are at it.
     pub(crate) fn began(&self, name: &str, kid: &str, watches: u64) {
         if self.enabled && watches > 0 {
-            let running = Running { watches, failed: false };
-            self.running
-                .borrow_mut()
-                .insert((name.to_owned(), kid.to_owned()), running);
+            let version = (name.to_owned(), kid.to_owned());
+            let idle = Running {
+                watches: 0,
+                failed: false,
+            };
+            self.running.borrow_mut().entry(version).or_insert(idle).watches += watches;
         }
     }
 

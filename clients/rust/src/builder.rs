@@ -47,8 +47,20 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Reads the JARVIS_* variables through `variable`; an empty one counts as not set.
-    pub(crate) fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    /// Reads the JARVIS_* variables of the process.
+    pub(crate) fn from_env() -> Result<Self> {
+        for (name, value) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            // A key's path that can't be read must not count as no key.
+            if name.starts_with("JARVIS_") && value.to_str().is_none() {
+                return Err(SecretsError::Settings(format!("{name} is not UTF-8")));
+            }
+        }
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// Reads them through `variable`; an empty one counts as not set.
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let text = |name: &str| variable(name).filter(|value| !value.is_empty());
         let path = |name: &str| text(name).map(PathBuf::from);
         let files = |ca: &str, cert: &str, key: &str| TlsFiles {
@@ -254,6 +266,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_where_the_client_is_made_and_no_token_is_shown() {
         let given = || Builder::default().url("http://127.0.0.1:1");
+        let only = |set: &str| Builder::from_variables(|name| (name == set).then(|| "/p".into())).unwrap();
         for (builder, said) in [
             (given().url("nowhere"), "URL"),
             (given().client_id("é"), "name"),
@@ -264,6 +277,8 @@ mod tests {
             (given().pubkey("/nowhere.pem"), "/nowhere.pem"),
             (given().mqtt_url("mqtt://u:p@a"), "credentials"),
             (given().mqtt_url("mqtt://a").mqtt_ca_file("/ca"), "mqtts"),
+            (only("JARVIS_MQTT_PASSWORD_FILE"), "username"),
+            (only("JARVIS_MQTT_CERT_FILE"), "together"),
         ] {
             match builder.build() {
                 Err(SecretsError::Settings(why)) => assert!(why.contains(said), "{why}"),

@@ -60,7 +60,7 @@ impl SecretsClient {
     /// # Errors
     /// [`SecretsError::Settings`] when they make no sense.
     pub fn from_env() -> Result<Self> {
-        Builder::from_variables(|name| std::env::var(name).ok())?.build()
+        Builder::from_env()?.build()
     }
 
     pub(crate) fn with_settings(settings: Settings) -> Result<Self> {
@@ -112,12 +112,16 @@ impl SecretsClient {
 
     /// Returns the cached secret if it is fresh; asks nobody.
     pub fn cached(&self, name: &str) -> Option<Secret> {
-        self.shared.readers.lookup(name, self.shared.clock.now(), Secret::clone)
+        self.shared
+            .readers
+            .lookup(name, self.shared.clock.now(), |secret| secret.clone().give())
     }
 
-    /// Returns a stream of the versions of `name` that come into the cache from now on.
+    /// Returns a stream of the versions of `name` that come into the cache, other than the one that this client gave last.
     ///
-    /// It waits until the version that it changes from is known, or can't be: then the next one seen counts as that.
+    /// So what changes between a read and this call isn't missed. Where the client gave none, it waits until the version
+    /// that there is now is known, or can't be: then the next one seen counts as that. A secret that doesn't exist yet is
+    /// told when it comes to be.
     ///
     /// # Errors
     /// [`SecretNotFound`](SecretsError::SecretNotFound) for what can't be a name, [`Closed`](SecretsError::Closed).

@@ -19,9 +19,7 @@ pub struct SecretsClient {
 }
 
 fn made() -> crate::Result<crate::SecretsClient> {
-    Builder::from_variables(|name| std::env::var(name).ok())?
-        .or_client_id(CLIENT_ID)
-        .build()
+    Builder::from_env()?.or_client_id(CLIENT_ID).build()
 }
 
 impl SecretsClient {

@@ -213,7 +213,7 @@ impl Engine {
             }
         };
         if let Some(secret) = served {
-            let _not_waited_for = reply.send(Ok(secret));
+            let _not_waited_for = reply.send(Ok(secret.give()));
             return;
         }
         let fetch = self.fetch(name.clone());
@@ -232,17 +232,16 @@ impl Engine {
                 }
                 outcome => outcome,
             };
-            let _not_waited_for = reply.send(outcome);
+            let _not_waited_for = reply.send(outcome.map(Secret::give));
         });
     }
 
     fn watch(self: &Rc<Self>, name: String, number: u64, told: UnboundedSender<Secret>, settled: oneshot::Sender<()>) {
         let now = self.clock.now();
         let present = self.state.borrow().lookup(&name, now);
-        let kid = present.as_ref().map(Secret::kid);
-        let is_first = self.watchers.borrow_mut().add(&name, number, told, kid);
-        if let Some(kid) = kid.filter(|_| is_first) {
-            self.acknowledgements.begins_with(&name, kid);
+        self.watchers.borrow_mut().add(&name, number, told);
+        if let Some(secret) = &present {
+            self.tell_watchers(secret);
         }
         self.state.borrow_mut().watch(&name, now);
         self.poke();
@@ -298,15 +297,20 @@ impl Engine {
             sleep(pause).await;
             pause = (pause * 2).min(ASK_AGAIN_MOST);
         };
-        let acknowledgements = &self.acknowledgements;
-        let told = self.watchers.borrow_mut().stored(
-            &secret,
-            |watches| acknowledgements.began(name, secret.kid(), watches),
-            || acknowledgements.begins_with(name, secret.kid()),
-        );
-        self.state.borrow().counts.add_many("callbacks", told);
+        self.tell_watchers(&secret);
         self.names_changed.notify_one();
         Ok(secret)
+    }
+
+    /// Tells whom it concerns that this version is the current one.
+    fn tell_watchers(&self, secret: &Secret) {
+        let acknowledgements = &self.acknowledgements;
+        let told = self.watchers.borrow_mut().stored(
+            secret,
+            |watches| acknowledgements.began(secret.name(), secret.kid(), watches),
+            || acknowledgements.begins_with(secret.name(), secret.kid()),
+        );
+        self.state.borrow().counts.add_many("callbacks", told);
     }
 
     async fn fetch_once(&self, name: &str) -> Result<Option<Secret>> {
@@ -325,7 +329,10 @@ impl Engine {
             }
             Ok(Read::Behind) => Ok(None),
             Ok(Read::Missing(at)) => match state.missing(name, &at, sent_at, now) {
-                true => Err(SecretsError::SecretNotFound(format!("there is no secret {name}"))),
+                true => {
+                    self.watchers.borrow_mut().absent(name);
+                    Err(SecretsError::SecretNotFound(format!("there is no secret {name}")))
+                }
                 false => Ok(None),
             },
             Err(error) => {

@@ -54,7 +54,7 @@ impl Http {
     /// Returns a transport; `Settings` for a URL, a client id, a pair of tokens or files for TLS that make no sense.
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
         let (base, socket) = parse_url(&settings.url)?;
-        let is_tls = base.starts_with("https:");
+        let is_tls = base.to_ascii_lowercase().starts_with("https:");
         if !settings.tls.is_paired() {
             return wrong("the client's certificate and its key come together: give both files or neither");
         }
@@ -310,9 +310,9 @@ impl TokenFile {
                 *read = Some((stamp, header.clone()));
                 Ok(header)
             }
-            (Ok(Err(wrong)), _) => Err(wrong),
-            // A file that is being replaced may be gone for a moment: the token we have may still do.
-            (Err(_), Some((_, header))) => Ok(header.clone()),
+            // A file that is being replaced may be gone or empty for a moment: the token we have may still do.
+            (_, Some((_, header))) => Ok(header.clone()),
+            (Ok(Err(wrong)), None) => Err(wrong),
             (Err(error), None) => Err(SecretsError::SecretsUnavailable(format!(
                 "the token file {} can't be read: {}",
                 self.path.display(),
@@ -361,12 +361,19 @@ fn parse_url(text: &str) -> Result<(String, Option<PathBuf>)> {
             wrong(form)
         };
     }
+    // `Url` would take it out without a word.
+    if text.contains(|character: char| character.is_whitespace() || character.is_control()) {
+        return wrong(form);
+    }
     match Url::parse(text) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
             wrong("the daemon's URL holds credentials: give a token or a token file instead")
         }
         Ok(url) if ["http", "https"].contains(&url.scheme()) && url.query().is_none() && url.fragment().is_none() => {
-            Ok((text.trim_end_matches('/').to_owned(), None))
+            match url.port() {
+                Some(0) => wrong(form),
+                _ => Ok((text.trim_end_matches('/').to_owned(), None)),
+            }
         }
         _ => wrong(form),
     }
@@ -393,6 +400,12 @@ mod tests {
             "http://a?b",
             "http://a#b",
             "http://u:p@a",
+            "http://[::1",
+            "http://a:x",
+            "http://a:0",
+            "http://a:65536",
+            " http://a",
+            "http://a\nX: y",
         ] {
             let refused = parse_url(url).unwrap_err();
             assert!(
@@ -411,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_is_read_again_when_it_changes_and_kept_while_it_is_gone() {
+    fn a_token_file_is_read_again_when_it_changes_and_kept_while_it_is_gone_or_empty() {
         let path = std::env::temp_dir().join(format!("token-{}", std::process::id()));
         let file = TokenFile::new(&path);
         assert!(matches!(file.header(), Err(SecretsError::SecretsUnavailable(_))));
@@ -420,6 +433,9 @@ mod tests {
         assert!(!file.reread());
         std::fs::write(&path, "second").unwrap();
         assert_eq!(file.header().unwrap(), "Bearer second");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(file.header().unwrap(), "Bearer second");
+        assert!(!file.reread());
         std::fs::remove_file(&path).unwrap();
         assert_eq!(file.header().unwrap(), "Bearer second");
         assert!(!file.reread());

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Result, SecretsError};
-use crate::secret::{Encoding, Secret, Version};
+use crate::secret::{Encoding, Identity, Secret, Version};
 use crate::time::parse_time;
 use crate::verify::{is_name, Event};
 
@@ -55,7 +55,7 @@ impl From<SecretBody> for Secret {
         Self::new(Version {
             name: body.name,
             value: body.value.0,
-            kid: body.kid,
+            identity: Identity::new(body.kid),
             version: body.version,
             expires_at: body.expires_at,
             encoding: body.encoding,

@@ -1,6 +1,7 @@
 //! A secret as callers see it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use base64::engine::general_purpose::STANDARD;
@@ -20,10 +21,34 @@ pub struct Secret {
 pub(crate) struct Version {
     pub(crate) name: String,
     pub(crate) value: SecretString,
-    pub(crate) kid: String,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) version: u64,
     pub(crate) expires_at: String,
     pub(crate) encoding: Encoding,
+}
+
+/// Which version it is, and whether a caller was given it; outlives the value.
+pub(crate) struct Identity {
+    pub(crate) kid: String,
+    given: AtomicBool,
+}
+
+impl Identity {
+    pub(crate) fn new(kid: String) -> Arc<Self> {
+        let given = AtomicBool::new(false);
+        Arc::new(Self { kid, given })
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn give(&self) {
+        // Most often it is: a store would take the line from the other readers' processors.
+        if !self.is_given() {
+            self.given.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// How a value is written as text.
@@ -50,6 +75,12 @@ impl Secret {
             inner: Arc::clone(&self.inner),
             stale: true,
         }
+    }
+
+    /// Notes that a caller is given it.
+    pub(crate) fn give(self) -> Self {
+        self.inner.identity.give();
+        self
     }
 
     /// The secret's name.
@@ -83,7 +114,7 @@ impl Secret {
 
     /// The version's id; another version has another one.
     pub fn kid(&self) -> &str {
-        &self.inner.kid
+        &self.inner.identity.kid
     }
 
     /// The version's number.
@@ -112,7 +143,7 @@ impl fmt::Debug for Secret {
         formatter
             .debug_struct("Secret")
             .field("name", &self.inner.name)
-            .field("kid", &self.inner.kid)
+            .field("kid", &self.inner.identity.kid)
             .field("version", &self.inner.version)
             .field("expires_at", &self.inner.expires_at)
             .field("encoding", &self.inner.encoding)
@@ -129,7 +160,7 @@ pub(crate) mod tests {
         Secret::new(Version {
             name: name.into(),
             value: value.into(),
-            kid: kid.into(),
+            identity: Identity::new(kid.into()),
             version: 1,
             expires_at: "9999-12-31T23:59:59.999Z".into(),
             encoding: Encoding::Utf8,

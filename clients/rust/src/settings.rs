@@ -51,14 +51,13 @@ impl Settings {
     pub(crate) fn check(&self) -> Result<()> {
         Http::new(self)?;
         Trust::from_pem_file(self.pubkey.as_deref())?;
-        if let Some(url) = &self.mqtt_url {
-            let (url, topic_prefix, node) = (url.clone(), "jarvis/secretsd".into(), "node".into());
-            self.bus(&BusInfo {
-                url,
-                topic_prefix,
-                node,
-            })?;
-        }
+        // Where the daemon will name the broker, the rest of its settings has to make sense all the same.
+        let scheme = if self.mqtt_tls.is_empty() { "mqtt" } else { "mqtts" };
+        self.bus(&BusInfo {
+            url: format!("{scheme}://broker"),
+            topic_prefix: "jarvis/secretsd".into(),
+            node: "node".into(),
+        })?;
         Ok(())
     }
 

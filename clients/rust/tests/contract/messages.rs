@@ -1,8 +1,9 @@
 //! What a broker or a neighbour may do to single messages: the client serves the right value, and is told once.
 
+use secretsd_client::ExposeSecret;
 use serde_json::json;
 
-use crate::stage::{read, serves, settle, Follower, Stage, QUICK};
+use crate::stage::{counts, read, serves, settle, Follower, Stage, PATIENCE, QUICK};
 
 /// A generation that the daemon of the test never comes to.
 const AHEAD: u64 = 1_000_000;
@@ -28,6 +29,31 @@ async fn a_rotation_drops_the_value_and_is_told_once() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_version_that_came_between_a_read_and_the_watch_is_told_and_so_is_a_secret_that_comes_to_be() {
+    let mut stage = Stage::new();
+    stage.create("db", "one");
+    let client = stage.builder().build().unwrap();
+    assert_eq!(read(&client, "db").await.unwrap(), "one");
+    assert!(client.wait_ready(PATIENCE).await);
+    settle(&client).await;
+    stage.update("db", "two");
+    counts(&client, "fetches", 2).await; // in the background: nobody was given it
+    settle(&client).await;
+    for name in ["db", "late"] {
+        let watch = client.watch(name).await.unwrap();
+        let (client, name) = (client.clone(), name.to_owned());
+        let mut follower = Follower { client, name, watch };
+        if follower.name == "late" {
+            stage.create("late", "two");
+        }
+        follower.told("two").await;
+    }
+    let mut again = client.watch("db").await.unwrap();
+    stage.update("db", "three");
+    assert_eq!(again.changed().await.unwrap().value().expose_secret(), "three");
 }
 
 #[tokio::test]
