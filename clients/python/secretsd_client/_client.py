@@ -179,7 +179,7 @@ class AsyncSecretsClient:
         return self._listener
 
     async def close(self) -> None:
-        """End the background work and the connections. Callbacks may call it."""
+        """End the background work and the connections, and drop what is cached. Callbacks may call it."""
         self._closed = True
         work: set[asyncio.Task[Any]] = {*self._tasks, *self._fetches.values()}
         work -= {task for task in (asyncio.current_task(),) if task is not None}
@@ -188,6 +188,7 @@ class AsyncSecretsClient:
         try:
             await asyncio.gather(*work, return_exceptions=True)
         finally:
+            self.state.forget_values()
             await self._daemon.close()
 
     async def __aenter__(self) -> Self:

@@ -37,6 +37,10 @@ impl Fresh {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(crate) fn clear(&self) {
+        self.change(HashMap::clear);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.read().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -229,7 +233,7 @@ impl Cache {
 
     /// Forgets every value; what was announced still holds.
     pub(crate) fn drop_values(&mut self) {
-        self.fresh.change(HashMap::clear);
+        self.fresh.clear();
         self.superseded.clear();
     }
 

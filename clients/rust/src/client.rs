@@ -177,7 +177,7 @@ impl SecretsClient {
             .unwrap_or(false)
     }
 
-    /// Ends the background work and the connections, for all clones.
+    /// Ends the background work and the connections, for all clones, and drops what is cached.
     pub async fn close(&self) {
         let before = std::mem::replace(&mut *self.life(), Life::Closed);
         if let Life::Running(commands) = before {
@@ -185,6 +185,7 @@ impl SecretsClient {
             if commands.send(Command::Close { done }).is_ok() {
                 let _gone_already = ended.await;
             }
+            self.shared.readers.forget();
         }
     }
 

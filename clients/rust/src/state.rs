@@ -67,6 +67,11 @@ impl Readers {
         fresh.flatten()
     }
 
+    /// Forgets every value; for when nobody stores any more.
+    pub(crate) fn forget(&self) {
+        self.fresh.clear();
+    }
+
     /// How many values are cached.
     pub(crate) fn len(&self) -> usize {
         self.fresh.len()

@@ -76,11 +76,10 @@ async def test_a_callback_of_the_asyncio_client_may_close_it(daemon):
         await client.close()
         closed.set()
 
-    before = asyncio.all_tasks()
     await client.on_change("db", closes)
     daemon.put("db", "second")
     await asyncio.wait_for(closed.wait(), 10)
-    await until(lambda: asyncio.all_tasks() == before, "no task is left")
+    await until(lambda: not client._tasks, "no task is left")
     with pytest.raises(SecretsError, match="closed"):
         await client.get("db")
 
