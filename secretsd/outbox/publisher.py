@@ -26,7 +26,7 @@ from secretsd_bus import (
 from secretsd_bus.payloads import Gap
 
 from secretsd import tasks
-from secretsd.audit.eventkeys import EventKeys
+from secretsd.audit.eventkeys import KEY_ROTATED, EventKeys
 from secretsd.audit.log import AuditLog, Entry
 from secretsd.audit.reader import LogReader
 from secretsd.clock import Clock
@@ -50,6 +50,7 @@ from secretsd.outbox.witness import RolledBack, SessionTaken, Witness
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS: Final = 1.0
+OTHER_KEY: Final = "the signing key was rotated"
 
 Status = Literal["connected", "disconnected", "denied", "disabled"]
 
@@ -146,6 +147,8 @@ class Publisher:
         """Take up events whose lines have just become durable."""
         lines = [Line(event.sequence or 0, event.type, event.subject, event.raw) for event in events]
         self._count(lines)
+        if any(line.type == KEY_ROTATED for line in lines):
+            self._owing.retained.held = True  # from that line on the key of this connection signs nothing more
         if self._current is not None:
             for lane in self._owing.lanes:
                 lane.follow(lines)
@@ -166,8 +169,9 @@ class Publisher:
 
         The old one stays for the line that introduces the new key, so that clients hear of it before they meet it.
         """
+        self._owing.retained.held = True
         if self._current is not None:
-            self._current.end_after(event.sequence or 0, "the signing key was rotated")
+            self._current.end_after(event.sequence or 0, OTHER_KEY)
 
     def _leave_outdated_login(self) -> None:
         """End a connection that was made before the password changed, also while it was being made."""
@@ -208,6 +212,7 @@ class Publisher:
         """Hold one connection; return why it ended."""
         self._cursor = replace(self._cursor, session=self._cursor.session + 1)
         await self._save()
+        self._owing.retained.held = False
         sealer = Unchained(log_id=self._audit.log_id, node=self._bus.node, key=self._keys.current, session=self.session)
         witness = Witness(self._topics, self._keys, self._audit.log_id)
         inbox = Inbox()
@@ -239,11 +244,16 @@ class Publisher:
             self._current, self._connection, self._trouble = session, "connected", ""
             self._stood_since = self._now()
             self._leave_outdated_login()
+            if self._owing.retained.held:
+                session.end_after(0, OTHER_KEY)
             log.info("bus: connected, MQTT %s, session %d", link.protocol, self.session)
             watcher = asyncio.get_running_loop().create_task(self._watch(witness, inbox, session.announcer))
             link.closed.add_done_callback(lambda _: self._owing.wake.set())
             try:
-                return await session.pump()
+                reason = await session.pump()
+                if not link.closed.done():
+                    self._stood_since = float("-inf")  # we end it ourselves: no fault of the broker's
+                return reason
             finally:
                 watcher.cancel()
         finally:

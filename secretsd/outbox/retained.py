@@ -20,6 +20,8 @@ class RetainedQueue:
         self.checkpoint_due = False
         self.checkpoint_overdue = False
         """Whether its interval is over: then it goes before everything, or clients think the broker silent."""
+        self.held = False
+        """Whether nothing may be signed now: the key was rotated, and the next connection has the new one."""
 
     def changed(self, names: Iterable[str]) -> None:
         """Note changed states; the checkpoint has to follow at once."""
@@ -44,9 +46,17 @@ class RetainedQueue:
 
     def take_status(self, now_seconds: float) -> bool:
         """Tell whether the status has to be said again; only so often, whoever else writes there."""
-        if not self.status_due or now_seconds < self._status_from:
+        if self.held or not self.status_due or now_seconds < self._status_from:
             return False
         self.status_due, self._status_from = False, now_seconds + STATUS_REST_SECONDS
+        return True
+
+    def take_checkpoint(self, *, overdue: bool) -> bool:
+        """Tell whether the checkpoint is due: because its interval is over, or after a change."""
+        due = self.checkpoint_overdue if overdue else self.checkpoint_due
+        if self.held or not due:
+            return False
+        self.checkpoint_due = self.checkpoint_overdue = False
         return True
 
     def forget(self) -> None:
@@ -55,8 +65,9 @@ class RetainedQueue:
         self._repeated.clear()
         self.status_due = self.checkpoint_due = self.checkpoint_overdue = False
 
-    @staticmethod
-    def _take(names: dict[str, None]) -> str | None:
+    def _take(self, names: dict[str, None]) -> str | None:
+        if self.held:
+            return None
         for name in names:
             del names[name]
             return name

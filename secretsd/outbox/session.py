@@ -250,10 +250,10 @@ class Session:
         changes_read = owing.changes.seen >= self._audit.told or not owing.changes.wants_lines
         return (
             (owing.retained.take_status(self._now()) and self._publish_status())
-            or (owing.retained.checkpoint_overdue and self._publish_checkpoint())
+            or (owing.retained.take_checkpoint(overdue=True) and self._publish_checkpoint())
             or self._publish_owed(owing.changes)
             or self._publish_state(owing.retained.take_changed())
-            or (owing.retained.checkpoint_due and self._publish_checkpoint())
+            or (owing.retained.take_checkpoint(overdue=False) and self._publish_checkpoint())
             or (changes_read and (self._publish_state(owing.retained.take_repeated()) or self._publish_backlog()))
             or self._publish_for_homeassistant()
         )
@@ -305,7 +305,6 @@ class Session:
         return True
 
     def _publish_checkpoint(self) -> bool:
-        self._owing.retained.checkpoint_due = self._owing.retained.checkpoint_overdue = False
         reached = Checkpoint(
             **self._standing.checkpoint(), session=self._sealer.session, interval_secs=self._bus.checkpoint_secs
         )

@@ -17,7 +17,7 @@ import pytest
 from secretsd_client import SecretsClient, Settings, Times
 
 from tests.support.broker import Broker
-from tests.support.daemon import COMMANDS, OPEN_POLICY, Daemon
+from tests.support.daemon import COMMANDS, NODE, OPEN_POLICY, Daemon
 from tests.support.repeating import Repeating
 from tests.support.waiting import eventually
 
@@ -199,6 +199,30 @@ def test_without_the_right_admin_no_key_is_rotated(daemon: Daemon) -> None:
     daemon.api.post("/keys/rotate", {"key": "data", "passphrase": PLANTED}).refused(422, "invalid-request")
     daemon.api.post("/keys/rotate", {"key": "passphrase"}).refused(422, "invalid-request")
     assert daemon.events("vault.key_rotated") == daemon.events("audit.key_rotated") == []
+
+
+def test_a_past_key_signs_no_checkpoint_beyond_its_last_line(daemon: Daemon) -> None:
+    """However much is written while the connection changes over: a reader takes one for somebody who stole the key."""
+    daemon.api.create("x", type="generic")
+    with daemon.tap() as tap:
+        with Repeating(lambda: daemon.api.rotate("x")):
+            for _ in range(3):
+                session = daemon.api.changes()["session"]
+                rotate(daemon, "signing")
+                eventually(lambda: daemon.api.changes()["session"] > session, "another connection")  # noqa: B023
+                daemon.wait_bus()
+        current, *past = daemon.api.get("/keys").ok()["keys"]
+        ends = {key["kid"]: key["last_sequence"] for key in past}
+        tap.wait(
+            lambda heard: (
+                heard.topic == tap.topics.checkpoint(NODE) and json.loads(heard.payload)["keyid"] == current["kid"]
+            ),
+            "a checkpoint by the newest key",
+        )
+        checkpoints = [json.loads(heard.payload) for heard in tap.on(tap.topics.checkpoint(NODE))]
+    signed = {(one["keyid"], one["data"]["sequence"]) for one in checkpoints}
+    assert not [(kid, sequence) for kid, sequence in signed if sequence > ends.get(kid, sequence)]
+    assert "another daemon" not in daemon.output()
 
 
 @pytest.mark.slow

@@ -53,3 +53,25 @@ def test_a_displaced_status_is_said_again_at_once_and_then_only_so_often() -> No
     queue.status_due = True
     queue.forget()
     assert not queue.take_status(1000)
+
+
+def test_nothing_is_due_while_the_key_changes_and_all_of_it_is_kept() -> None:
+    queue = RetainedQueue()
+    queue.repeat(["a"])
+    queue.changed(["b"])
+    queue.status_due = queue.checkpoint_overdue = queue.held = True
+    assert drained(queue) == ([], [])
+    taken = [queue.take_status(0), queue.take_checkpoint(overdue=True), queue.take_checkpoint(overdue=False)]
+    assert taken == [False, False, False]
+    queue.held = False
+    assert drained(queue) == (["b"], ["a"])
+    assert (queue.take_status(0), queue.take_checkpoint(overdue=True)) == (True, True)
+
+
+def test_one_checkpoint_answers_both_its_reasons() -> None:
+    queue = RetainedQueue()
+    queue.changed(["a"])
+    assert not queue.take_checkpoint(overdue=True)
+    queue.checkpoint_overdue = True
+    taken = [queue.take_checkpoint(overdue=overdue) for overdue in (False, True, False)]
+    assert taken == [True, False, False]
