@@ -71,6 +71,10 @@ def to_file(
             part.unlink(missing_ok=True)
             if left == 0:
                 raise
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            # A write that failed names no file, and there are two disks that may be full.
+            raise OSError(error.errno, error.strerror, error.filename or str(part)) from error
         except BaseException:
             part.unlink(missing_ok=True)
             raise

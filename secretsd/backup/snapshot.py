@@ -38,7 +38,7 @@ from secretsd.backup.manifest import (
     Part,
 )
 from secretsd.config import Config
-from secretsd.daemon.firststart import StateFiles
+from secretsd.daemon.firststart import StateFiles, refuse_unfinished_restore
 from secretsd.errors import BackupError
 from secretsd.vault import store
 from secretsd.vault.position import Position, position_in
@@ -95,6 +95,7 @@ class Snapshot:
 def take(config: Config, progress: Progress | None = None) -> Snapshot:
     """Return a consistent snapshot. Raises BackupError, VaultError, OSError."""
     state = StateFiles(config)
+    refuse_unfinished_restore(state)
     for left in reversed(range(TRIES)):
         try:
             return _taken(config, state, progress)

@@ -41,7 +41,7 @@ def complete(context: Context) -> Finding:
                 warning("the first start was interrupted", f"jarvis-secretsd --config {context.config_path}")
             )
     except VaultError as error:
-        return failure(" ".join(str(error).split()), "mount the volume, or put the missing file back from its backup")
+        return failure(" ".join(str(error).split()), *_ways_back(context))
     if state.restoring.exists():
         findings.append(
             failure("a restore was interrupted", f"secretsctl backup restore --resume --config {context.config_path}")
@@ -51,10 +51,24 @@ def complete(context: Context) -> Finding:
         left = [path for folder in _folders(state) for path in _matching(folder, _NEW)]
         findings += [warning(f"{path} is left over from an interrupted write", f"rm {path}") for path in left]
     findings += [
-        warning(f"{path} holds a torn line of the log, which nobody was told of", f"have a look, then: rm {path}")
+        warning(
+            f"{path} holds a torn line of the log, which nobody was told of", f"rm {path}   # once somebody had a look"
+        )
         for path in _matching(state.audit.parent, _TORN)
     ]
     return combined("keys, vault and log are there", findings)
+
+
+def _ways_back(context: Context) -> list[str]:
+    """Return how what is missing is brought back: the volume first, then the key, which the backup needs."""
+    present, key = context.state.present(), context.state.master_key
+    config = f"--config {context.config_path}"
+    ways = [f"findmnt -T {folder}   # is its volume mounted?" for folder in _folders(context.state)]
+    if not present[key]:
+        ways.append(f"secretsctl recovery import RECOVERY-FILE --identity KEY {config}   # the daemon stopped")
+    if not all(there for path, there in present.items() if path != key):
+        ways.append(f"secretsctl backup restore BACKUP --identity KEY {config}   # the daemon stopped")
+    return ways
 
 
 def _folders(state: StateFiles) -> list[Path]:

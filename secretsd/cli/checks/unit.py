@@ -114,7 +114,7 @@ def judge_need(need: Need, uid: int, blocked: Path) -> Finding:
             f"systemctl edit {UNIT}   # [Service] LoadCredential={need.credential}:{need.path}; then restart",
         )
     owner = user_name(blocked.stat().st_uid)
-    if blocked == need.path.parent:
+    if blocked == need.path.parent or (need.write and blocked.is_dir()):
         # A closed folder hides whose the files in it are. All of the state is the daemon's.
         return failure(f"{what}: {blocked} belongs to {owner}", f"chown -R {who}: {blocked}")
     if blocked == need.path:

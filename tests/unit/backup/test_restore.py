@@ -259,6 +259,8 @@ def test_a_restore_that_was_killed_anywhere_is_gone_on_with(interrupted: Callabl
             accept_rollback(place.config)
         with pytest.raises(BackupError, match="an earlier restore was interrupted"):
             put_back(place, place.folder / "backup.age")
+        with pytest.raises(VaultError, match="backup restore --resume"):
+            place.back_up()
         restore.resume(place.config)
         assert place.state.past_keys.exists()
         opens(place, "one")

@@ -12,6 +12,7 @@ from secretsd.backup.manifest import LOG
 from secretsd.backup.proving import prove
 from secretsd.backup.snapshot import Changed
 from secretsd.errors import BackupError, KeyFileError
+from tests.support import tmpfs
 from tests.unit.backup.places import SEALS, Place, unpacked
 
 
@@ -117,3 +118,14 @@ def test_a_backup_that_fails_leaves_nothing_behind(place: Place) -> None:
 def test_the_signing_key_is_not_shown_by_accident(place: Place) -> None:
     taken = snapshot.take(place.config)
     assert "PRIVATE" not in repr(taken) + str(taken)
+
+
+@pytest.mark.skipif(tmpfs.why_not() is not None, reason=str(tmpfs.why_not()))
+def test_a_disk_that_is_full_is_named_and_no_half_backup_stays(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    with tmpfs.SmallDisk(tmp_path / "small", size_kib=8) as disk:
+        disk.fill()
+        with pytest.raises(OSError, match="No space left") as full:
+            to_file(place.config, disk.folder / "backup.age", SEALS)
+        assert str(full.value.filename).startswith(str(disk.folder / "backup.age"))
+        assert [path.name for path in disk.folder.iterdir()] == ["ballast"]

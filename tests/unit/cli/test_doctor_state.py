@@ -46,6 +46,14 @@ def test_a_missing_vault_beside_its_key_fails(place: Installation) -> None:
     finding = place.look("state")
     assert finding.status == "failure"
     assert str(place.state.vault) in finding.found
+    assert "secretsctl backup restore" in finding.fixes[-1]
+
+
+def test_a_missing_master_key_comes_from_its_recovery_file_and_no_backup(place: Installation) -> None:
+    place.state.master_key.unlink()
+    *_, fix = place.look("state").fixes
+    assert fix.startswith("secretsctl recovery import RECOVERY-FILE")
+    assert str(place.config_path) in fix
 
 
 def test_an_interrupted_first_start_shows(place: Installation) -> None:
