@@ -135,6 +135,16 @@ def route_exists(incoming: Incoming, _rules: Rules) -> None:
     raise Problem("not-found", "There is no such path; GET /openapi.json lists them all.")
 
 
+def conditions_are_kept(incoming: Incoming, _rules: Rules) -> None:
+    """Refuse a change on a condition that the call doesn't look at: it would be made whether that holds or not."""
+    route = incoming.found.route
+    if route is None or route.method == "GET":
+        return
+    names = incoming.header_names
+    if b"if-none-match" in names or (b"if-match" in names and not route.takes_if_match):
+        raise unreadable("This change looks at no such condition; only PUT /secret/{name} takes one, If-Match.")
+
+
 def body_fits(incoming: Incoming, _rules: Rules) -> None:
     """Refuse a body where none belongs, and one that says it is too large (or turns out so, see `bodies`)."""
     route = incoming.found.route
@@ -166,6 +176,7 @@ GUARDS: Final[tuple[Callable[[Incoming, Rules], None], ...]] = (
     host_is_ours,
     peer_is_near,
     route_exists,
+    conditions_are_kept,
     body_fits,
     body_is_json,
 )

@@ -49,10 +49,12 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     problems: tuple[str, ...] = ()
     query_names: frozenset[str] = field(init=False)
+    takes_if_match: bool = field(init=False)
 
     def __post_init__(self) -> None:
         names = frozenset(one.name for one in self.parameters if one.where == "query")
         object.__setattr__(self, "query_names", names)
+        object.__setattr__(self, "takes_if_match", any(one.name == "If-Match" for one in self.parameters))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,8 @@ def identify(claims: Claims, policy: Policy, *, require_header: bool, now_ms: in
     digest = None if claims.bearer is None else _digest(claims.bearer)
     client = claims.client or (None if require_header else _named_by_proof(claims, policy, digest, now_ms))
     if not client:
-        raise _problem("missing-client", "Name the client in the header X-Jarvis-Client.")
+        alone = "" if require_header else ", or come with a proof that names it (token, certificate, uid, own socket)"
+        raise _problem("missing-client", f"Name the client in the header X-Jarvis-Client{alone}.")
     rule = policy.clients.get(client)
     verdict = None if digest is None else _judge(digest, _NO_PROOFS if rule is None else rule.auth, now_ms)
     if rule is None:

@@ -10,7 +10,7 @@ from secretsd.api import guards
 from secretsd.api.connections import Peer
 from secretsd.api.guards import GUARDS
 from tests.unit.api.conftest import Ask, Connect, Launch
-from tests.unit.api.support import FakeService, request
+from tests.unit.api.support import KID, FakeService, request
 
 OPEN = ("/healthz", "/metrics", "/openapi.json", "/keys", "/.well-known/jwks.json")
 PUT_BODY = b'{"value":"v"}'
@@ -38,6 +38,7 @@ def test_guards_stand_in_the_documented_order() -> None:
         "host_is_ours",
         "peer_is_near",
         "route_exists",
+        "conditions_are_kept",
         "body_fits",
         "body_is_json",
     ]
@@ -270,6 +271,24 @@ async def test_chunks_are_the_only_transfer_coding(ask: Ask, coding: str, status
 async def test_any_other_body_is_unsupported(ask: Ask, headers: dict[str, str]) -> None:
     reply = await ask("PUT", "/secret/a", headers, PUT_BODY)
     assert (reply.status, reply.problem) == (415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "header"),
+    [
+        ("DELETE", "/secret/a", "If-Match"),
+        ("POST", "/secret/a/restore", "If-Match"),
+        ("POST", "/rotate", "If-Match"),
+        ("POST", "/secret", "If-None-Match"),
+        ("PUT", "/secret/a", "If-None-Match"),
+    ],
+)
+async def test_a_change_is_not_made_past_a_condition_that_is_not_looked_at(
+    ask: Ask, service: FakeService, method: str, path: str, header: str
+) -> None:
+    reply = await ask(method, path, {header: f'"{KID}"'}, None if method == "DELETE" else b"{}")
+    assert (reply.status, reply.problem) == (400, "invalid-request")
+    assert service.calls == []
 
 
 async def test_a_call_without_a_body_refuses_one(ask: Ask) -> None:

@@ -117,6 +117,11 @@ def test_without_the_header_nobody_is_named_where_it_is_required(client: str | N
     problem = refused(replace(NOBODY, client=client, bearer=NEW, peer_uid=1001))
     assert problem.slug == "missing-client"
     assert "X-Jarvis-Client" in problem.detail
+    assert "proof" not in problem.detail
+
+
+def test_where_a_proof_may_name_the_client_who_has_none_is_told_so() -> None:
+    assert "or come with a proof that names it" in refused(NOBODY, require_header=False).detail
 
 
 @pytest.mark.parametrize(
