@@ -169,9 +169,9 @@ class SecretsClient:
                     runtime.call(runtime.client.on_change, name, callback)
                 self._fresh, self._history = runtime.client.state.fresh, runtime.client.state.history
                 self._given = runtime.client.watchers.given
-                self._runtime, runtime.kept = runtime, self if self._watches else None
                 self._unused = weakref.finalize(self, runtime.end)
                 self._unused.atexit = False
+                self._runtime, runtime.kept = runtime, self if self._watches else None
             return self._runtime
 
     def _begin_anew(self) -> None:
