@@ -199,7 +199,7 @@ def client_environment(place: Place, client: str, url: str, bus: BusSettings) ->
 
 def shown(path: Path) -> str:
     """Write the path as one would type it from here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _token(place: Place, client: str) -> str:

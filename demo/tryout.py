@@ -87,4 +87,11 @@ def main() -> int:
     except TryoutError as error:
         teller.error(str(error))
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        teller.error(
+            f"{error.filename} can't be used: {error.strerror}; name another folder: make run RUN_DIR=/tmp/tryout"
+        )
+        return 1
     return 0

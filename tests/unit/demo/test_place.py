@@ -10,7 +10,7 @@ import yaml
 from secretsd_bus import BusSettings
 
 from demo.errors import TryoutError
-from demo.place import Place, configure, furnish, held
+from demo.place import Place, configure, furnish, held, shown
 
 BUS = BusSettings(url="mqtt://127.0.0.1:1883")
 
@@ -80,3 +80,8 @@ def test_a_shell_takes_the_connection_from_the_env_file(place: Place) -> None:
         timeout=10,
     )
     assert done.stdout == f"http://127.0.0.1:8081 admin {place.token('admin')}"
+
+
+def test_a_path_is_shown_as_a_shell_takes_it(place: Place) -> None:
+    written = subprocess.run(["sh", "-c", f"cat {shown(place.env)}"], check=True, capture_output=True, text=True).stdout
+    assert written == place.env.read_text()

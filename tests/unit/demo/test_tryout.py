@@ -45,3 +45,14 @@ async def test_an_end_that_is_asked_for_twice_is_told_once_and_not_cut_short(
     await tryout.until_told(Teller(), Place(Path("run")))
     assert in_order.is_set()
     assert capsys.readouterr().out.count("Ending …") == 1
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/null", "/dev/null/below"])
+def test_a_folder_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    monkeypatch.setenv("RUN_DIR", folder)
+    assert tryout.main() == 1
+    said = capsys.readouterr().err
+    assert f"{folder} can't be used: " in said
+    assert "RUN_DIR=" in said
