@@ -6,7 +6,7 @@ import asyncio
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from secretsd_client import AsyncSecretsClient, SecretsError
@@ -22,6 +22,13 @@ from secretsd.model import parse_duration
 from secretsd.policy.names import is_pattern
 
 _SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH")
+
+
+class _Signal(click.Choice[str]):
+    """A signal's name, with or without SIG before it, as kill takes it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(str(value).upper().removeprefix("SIG"), param, ctx)
 
 
 @click.command(cls=OwnErrors, context_settings={"allow_interspersed_args": False})
@@ -59,7 +66,7 @@ _SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH")
 @click.option(
     "--signal",
     "signal_name",
-    type=click.Choice(_SIGNALS, case_sensitive=False),
+    type=_Signal(_SIGNALS, case_sensitive=False),
     help="Send this signal when files have changed, instead of starting the command anew.",
 )
 @click.option(

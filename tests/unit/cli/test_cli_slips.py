@@ -49,3 +49,10 @@ def test_a_file_without_variables_leaves_nothing_to_do(ctl: Ctl, tmp_path: Path)
     result = ctl("import-env", str(tmp_path / ".env"))
     assert result.exit_code == 0
     assert "nothing to do\n" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["hup", "HUP", "SIGHUP", "sighup"])
+def test_a_signal_has_its_name_as_kill_takes_it(ctl: Ctl, name: str) -> None:
+    result = ctl("run", "--all", "--signal", name, "--", "true")
+    assert result.exit_code == 125
+    assert "--signal needs --files" in result.stderr
