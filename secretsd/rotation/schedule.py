@@ -108,6 +108,8 @@ class Agenda:
         self._instants: dict[str, int] = {}
         """What counts of the queue."""
         self._held: dict[str, Slot] = {}
+        self._on_the_way: set[str] = set()
+        """Those at another end, and not known to fail, that others keep clear of: when they arrive isn't known."""
         self._policy = policy
         self._spacing = Spacing(policy)
         self._misplaced = True
@@ -120,6 +122,7 @@ class Agenda:
         self._spacing = Spacing(policy)
         self._place_anew()
         for name, record in self._records.items():
+            self._look(name, record)
             if record.type == "jwt_signing_key":
                 self._note(name, record)
 
@@ -131,8 +134,10 @@ class Agenda:
             if record is None:
                 self._records.pop(name, None)
                 self._instants.pop(name, None)
+                self._on_the_way.discard(name)
             else:
                 self._records[name] = record
+                self._look(name, record)
             if record is not None and slot is not None and before is not None and _waits_on(before, record):
                 self._held[name] = slot
             elif self._spacing.apart(name) and not (record and slot and slot.at == record.current.created_at):
@@ -182,8 +187,9 @@ class Agenda:
     def _place(self, names: dict[str, None], now_ms: int) -> None:
         """Give each due rotation that something may hold its slot; what is held goes to the queue again."""
         waiting = [name for name in names if self._rotates(name, now_ms) and not self._spacing.free_to_rotate(name)]
-        if any(name in self._held and self._held[name].at < now_ms for name in waiting):
-            # Its instant was missed: the window may have closed meanwhile, another may be too near.
+        if any(name in self._held and (self._on_the_way or self._held[name].at < now_ms) for name in waiting):
+            # Its instant was missed: the window may have closed meanwhile, another may be too near. Or it came, and one
+            # that others keep clear of is still on its way.
             self._place_anew()
         if self._misplaced:
             held = (
@@ -203,10 +209,16 @@ class Agenda:
                 self._note(name, self._records[name])
             names[name] = None
 
+    def _look(self, name: str, record: SecretRecord) -> None:
+        """Know whether a rotation that others keep clear of is on its way."""
+        if _on_its_way(record) and self._spacing.apart(name):
+            self._on_the_way.add(name)
+        else:
+            self._on_the_way.discard(name)
+
     def _keep_clear(self, name: str, record: SecretRecord, now_ms: int) -> None:
         """Keep others off a rotation that was, or is under way; one that is known to fail holds nobody up."""
-        pending = in_way(record)
-        if pending is not None and not pending.reported:
+        if _on_its_way(record):
             self._spacing.stand(name, now_ms)
         elif 0 <= now_ms - record.current.created_at < self._spacing.widest_ms:
             self._spacing.stand(name, record.current.created_at)
@@ -242,6 +254,12 @@ class Agenda:
         if instant < NEVER_MS and self._instants.get(name) != instant:
             heapq.heappush(self._queue, (instant, name))
         self._instants[name] = instant
+
+
+def _on_its_way(record: SecretRecord) -> bool:
+    """Tell whether a rotation is under way to another end, and not known to fail."""
+    pending = in_way(record)
+    return pending is not None and not pending.reported
 
 
 def _waits_on(before: SecretRecord, record: SecretRecord) -> bool:

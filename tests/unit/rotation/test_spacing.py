@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from secretsd.config import Security
@@ -295,3 +296,31 @@ def test_others_keep_clear_of_a_rotation_on_its_way_until_it_is_known_to_fail() 
     records["b"] = replace(records["b"], pending=replace(under_way, reported=True))
     agenda.update(["b"], records)
     assert [(name, due.rotate) for name, _, due in agenda.due(now + 1)] == [("b", False), ("a", True)]
+
+
+def test_a_distance_counts_from_when_a_rotation_arrives_however_long_that_takes() -> None:
+    rules = policy(rule("a", DAY_MS, not_with=("b",), gap_ms=HOUR_MS), rule("b", DAY_MS), rule("c", DAY_MS))
+    records = made(rules, {"a": START_MS, "b": START_MS - 1, "c": START_MS + HOUR_MS})
+    now = START_MS + DAY_MS
+    under_way = Pending(
+        replace(records["b"].current, version=2), "token", "set", "rotated", "secretsd", None, False, 0, 0, now
+    )
+    records["b"] = replace(records["b"], pending=under_way)
+    agenda = Agenda(records, rules)
+    assert list(agenda.due(now)) == []
+    # What nothing separates from it goes on; the other one waits as long again.
+    assert [name for name, _, _ in agenda.due(now + HOUR_MS)] == ["c"]
+    records["c"] = replace(records["c"], expires_at=now + 9 * DAY_MS)
+    agenda.update(["c"], records)
+    assert agenda.next_instant() == now + 2 * HOUR_MS
+    arrived = now + HOUR_MS + 60_000
+    records["b"] = replace(
+        records["b"],
+        versions=(replace(records["b"].current, version=2, created_at=arrived),),
+        expires_at=now + 9 * DAY_MS,
+        pending=UNSET,
+    )
+    agenda.update(["b"], records)
+    assert list(agenda.due(arrived)) == []
+    assert agenda.next_instant() == arrived + HOUR_MS
+    assert [(name, due.rotate) for name, _, due in agenda.due(arrived + HOUR_MS)] == [("a", True)]
