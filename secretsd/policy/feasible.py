@@ -98,8 +98,14 @@ def _no_room(one: SecretRule, rule: SecretRule, other: SecretRule) -> Iterator[s
             )
 
 
+_UNDER_ANOTHER_NAME: Final = (
+    "it rotates the password of the administrator that it logs in as, so {0} would hold an outdated one; allowed: "
+    "this rule for {0} itself, or another account"
+)
+
+
 def check_own_secrets(rules: Sequence[Ruled], findings: d.Findings) -> None:
-    """Note each rotator that reads a secret it rotates itself, where its kind can't mean that."""
+    """Note each rotator that reads a secret that it rotates and can't mean to, or that it would have to and doesn't."""
     matchers = [(NameSet([rule.pattern]), rule) for rule, _ in rules]
     for rule, key in rules:
         if rule.rotator is None:
@@ -107,6 +113,8 @@ def check_own_secrets(rules: Sequence[Ruled], findings: d.Findings) -> None:
         for secret in dict.fromkeys(rule.rotator.config.reads()):
             # The first match wins: an earlier rule may take this name out of a glob.
             if next((one for names, one in matchers if secret in names), None) is not rule:
+                if secret in rule.rotator.config.own_reads():
+                    findings.note(key, f"secrets.{rule.pattern}.rotator", _UNDER_ANOTHER_NAME.format(secret))
                 continue
             try:
                 rule.rotator.config.check_own(secret)

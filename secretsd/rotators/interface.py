@@ -33,6 +33,10 @@ class RotatorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Return when `secret`, one of `reads`, may be the rotated one itself. Raises ValueError, saying what may."""
         del secret
 
+    def own_reads(self) -> tuple[str, ...]:
+        """Return those of `reads` that hold the password which this rule rotates: no other rule may have them."""
+        return ()
+
 
 ConfigT = TypeVar("ConfigT", bound=RotatorConfig)
 

@@ -52,6 +52,8 @@ class MosquittoConfig(RotatorConfig, frozen=True, kw_only=True):
             raise ValueError("give either client, or clients with the two accounts that are used in turn")
         if self.clients is not None and (self.clients[0] == self.clients[1] or self.client_id is not None):
             raise ValueError("clients are two different accounts, which are bound to no client_id")
+        if self.clients is not None and self.admin in self.clients:
+            raise ValueError("admin: another account than the two in clients, whose passwords it sets")
         settings = self.settings(self.admin)
         if not (settings.tls or stays_here(settings.host) or self.allow_plaintext):
             raise ValueError("mqtts:// for a broker elsewhere, or passwords go in clear (allow_plaintext: true)")
@@ -67,6 +69,10 @@ class MosquittoConfig(RotatorConfig, frozen=True, kw_only=True):
                 f"admin_password: {secret} is rotated by this rule, so it isn't {self.admin}'s password; allowed: "
                 f"another secret, or client: {self.admin} for the administrator's own password"
             )
+
+    def own_reads(self) -> tuple[str, ...]:
+        """Return the administrator's secret where it is the administrator's password that rotates."""
+        return (self.admin_password,) if self.client == self.admin else ()
 
     def login(self, value: Sensitive) -> Login:
         """Return the account and the password that a value stands for. Raises Refused."""

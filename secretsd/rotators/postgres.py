@@ -63,6 +63,8 @@ class PostgresConfig(RotatorConfig, frozen=True):
                 raise ValueError("value: url or json, since with two roles a client has to learn which one it is")
             if self.admin is None:
                 raise ValueError("admin: with two roles somebody else has to set their passwords")
+            if self.admin.user in self.roles:
+                raise ValueError("admin: somebody else than the two roles, whose passwords it sets")
         if self.sslmode == "disable" and not stays_here(self.host):
             raise ValueError("sslmode: disable is only for a Unix socket and for loopback")
         if self.ca_file is not None and not self.ca_file.startswith("/"):
@@ -79,6 +81,10 @@ class PostgresConfig(RotatorConfig, frozen=True):
                 f"admin.secret: {secret} is rotated by this rule, so it isn't {self.admin.user}'s password; allowed: "
                 f"another secret, or role: {self.admin.user} for the administrator's own password"
             )
+
+    def own_reads(self) -> tuple[str, ...]:
+        """Return the administrator's secret where it is the administrator's password that rotates."""
+        return () if self.admin is None or self.role != self.admin.user else (self.admin.secret,)
 
     @property
     def own(self) -> tuple[str, ...]:

@@ -215,6 +215,7 @@ def test_of_two_accounts_a_new_password_ends_only_its_own_login() -> None:
         {"url": "mqtts://broker.lan"},
         {"url": "mqtts://broker.lan", "client": "a", "clients": ["a", "b"]},
         {"url": "mqtts://broker.lan", "clients": ["a", "a"]},
+        {"url": "mqtts://broker.lan", "clients": ["a", ADMIN], "admin": ADMIN},
         {"url": "mqtts://broker.lan", "clients": ["a", "b"], "client_id": "x"},
         {"url": "mqtts://broker.lan", "client": "a", "admin_password": "no name"},
     ],

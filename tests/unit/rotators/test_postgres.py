@@ -237,6 +237,7 @@ async def test_the_administrators_own_password_rotates_too(
         ({"role": "a", "roles": ["a", "b"]}, "role, or roles for two in turn"),
         ({"roles": ["a", "a"], **ADMIN}, "two different ones"),
         ({"roles": ["a", "b"]}, "somebody else has to set"),
+        ({"roles": ["a", "z"], "admin": {"user": "z", "secret": "z_password"}}, "somebody else than the two roles"),
         ({"roles": ["a", "b"], **ADMIN, "value": "password"}, "url or json"),
         ({"role": "a", "host": "db.lan", "sslmode": "disable"}, "only for a Unix socket and for loopback"),
         ({"role": "a", "sslmode": "require"}, "found a string; allowed: disable, verify-full"),

@@ -149,6 +149,19 @@ def test_an_administrators_secret_that_is_anothers_password_is_refused(rotator: 
 
 
 @pytest.mark.parametrize(
+    "rotator",
+    [
+        'kind: mosquitto, url: "mqtts://broker.lan", client: root, admin: root, admin_password: root_password',
+        f"{POSTGRES}, role: z, admin: {{user: z, secret: root_password}}",
+    ],
+)
+def test_an_administrators_password_that_rotates_under_another_name_than_its_secret_is_refused(rotator: str) -> None:
+    said = complaint(f"{{{rotator}}}")
+    assert "line 2: secrets.db_password.rotator: it rotates the password of the administrator" in said
+    assert "this rule for root_password itself, or another account" in said
+
+
+@pytest.mark.parametrize(
     "rules",
     [
         f"db_password: {{rotator: {{{MOSQUITTO}, client: root}}}}",
