@@ -132,8 +132,12 @@ class Mosquitto(Rotator[MosquittoConfig]):
     async def finish(self, order: Order) -> None:
         """Give the account that was in use before a password that nobody knows: the one that it has may have leaked."""
         before = self.next_account(order.new)
-        if before is not None:
+        if before is None:
+            return
+        try:
             await self._give(order, Login(before, token_urlsafe(UNKNOWN_BYTES)))
+        except (Refused, Retryable) as error:
+            raise type(error)(f"{before} still logs in with its old password: {error.reason}") from None
 
     async def _give(self, order: Order, new: Login) -> None:
         """Set a password as the administrator."""

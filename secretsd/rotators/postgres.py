@@ -169,8 +169,11 @@ class Postgres(Rotator[PostgresConfig]):
         if before is None or admin is None:
             return
         password = (await order.read(admin.secret)).reveal().decode()
-        async with self._connected(Login(admin.user, password)) as connection:
-            await _alter(connection, Login(before, token_urlsafe(UNKNOWN_BYTES)))
+        try:
+            async with self._connected(Login(admin.user, password)) as connection:
+                await _alter(connection, Login(before, token_urlsafe(UNKNOWN_BYTES)))
+        except (Refused, Retryable) as error:
+            raise type(error)(f"{before} still logs in with its old password: {error.reason}") from None
 
     def _login(self, value: Sensitive) -> Login:
         """Return the login to set or try: on the way back from a first rotation it can be a password alone."""

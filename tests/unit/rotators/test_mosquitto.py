@@ -127,6 +127,10 @@ class TestTwoAccountsInTurn(Conformance):
             assert [rotation.rotator.finishes(urgent=urgent) for urgent in (False, True)] == [False, True]
             await rotation.set()
             assert await end.accepts(end.old)
+            unreachable = Harness(end, end.unreachable())
+            unreachable.order = rotation.order
+            with pytest.raises(Retryable, match="still logs in with its old password"):
+                await unreachable.finish()
             for _ in range(2):
                 await rotation.finish()
                 assert await end.accepts(rotation.order.new)
