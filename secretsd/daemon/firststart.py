@@ -72,7 +72,12 @@ def is_first_start(state: StateFiles) -> bool:
     Raises VaultError that names what is missing when only some exist: an unmounted volume must not become an empty
     vault.
     """
-    present = state.present()
+    try:
+        present = state.present()
+    except OSError as error:
+        raise VaultError(
+            f"can't see whether {error.filename} is there: {error.strerror}; let the daemon's user into its folder"
+        ) from error
     if not any(present.values()) or state.mark.exists():
         return True
     missing = [str(path) for path, there in present.items() if not there]

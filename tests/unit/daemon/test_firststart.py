@@ -130,6 +130,20 @@ def test_a_single_file_that_is_there_is_no_first_start(config: Config, tmp_path:
     assert content(tmp_path) == {there: b"x"}
 
 
+def test_a_folder_that_can_not_be_looked_into_is_a_refusal(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_state(config, None)
+    exists = Path.exists
+
+    def denied(path: Path) -> bool:
+        if path.name == "audit.sign.key":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", denied)
+    with pytest.raises(VaultError, match=r"audit\.sign\.key is there: Permission denied"):
+        open_state(config)
+
+
 def test_rotated_files_of_a_log_count_as_the_log(config: Config, tmp_path: Path) -> None:
     create_state(config, None)
     (tmp_path / "audit.jsonl").rename(tmp_path / "audit.jsonl.1.gz")
