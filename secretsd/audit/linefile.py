@@ -117,7 +117,12 @@ class LineFile:
                 descriptor = os.open(self.path, flags)
             except FileNotFoundError:
                 descriptor = os.open(self.path, flags | os.O_CREAT, files.PRIVATE_FILE)
+            try:
+                # One that was there already too: log rotation, or an attempt that failed here, left its name undurable.
                 files.sync_folder(self.path.parent)
+            except OSError:
+                os.close(descriptor)
+                raise
             self._descriptor = descriptor
             self._finish_cut(descriptor)
             status = os.fstat(descriptor)

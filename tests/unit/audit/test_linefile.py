@@ -48,9 +48,34 @@ def test_an_existing_file_keeps_what_it_has_and_its_mode(path: Path) -> None:
 def test_a_new_file_is_durable_in_its_folder_before_its_lines_count(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spy(monkeypatch, "fsync").fail()
-    with pytest.raises(AuditWriteError):
-        LineFile(path).append(b"one\n")
+    spy(monkeypatch, "fsync").fail(times=2)
+    file = LineFile(path)
+    for _ in range(2):
+        with pytest.raises(AuditWriteError):
+            file.append(b"one\n")
+    file.append(b"two\n")
+    assert path.read_bytes() == b"two\n"
+
+
+def test_a_file_that_log_rotation_made_is_durable_in_its_folder_before_its_lines_count(
+    path: Path, file: LineFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.rename(rotated(path))
+    path.touch(mode=0o640)
+    folders = spy(monkeypatch, "fsync")
+    file.append(b"two\n")
+    assert path.read_bytes() == b"two\n"
+    assert folders.count == 1
+
+
+def test_what_a_folder_s_failed_sync_leaves_is_no_descriptor(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = LineFile(path)
+    spy(monkeypatch, "fsync").fail(times=20)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        with pytest.raises(AuditWriteError):
+            file.append(b"one\n")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_after_a_rename_the_next_lines_stand_in_the_new_file(path: Path, file: LineFile) -> None:
