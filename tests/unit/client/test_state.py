@@ -319,16 +319,45 @@ def test_a_daemon_that_answers_less_than_it_announced_is_not_asked_faster_than_i
     assert asked <= 4
 
 
-def test_a_newer_session_asks_once_and_an_older_one_never(world):
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda world: world.state.history.session(2, world.now),
+        lambda world: world.checkpoint(5, session=2),
+        lambda world: world.checkpoint(5, epoch="epoch-two"),
+    ],
+    ids=["status", "checkpoint", "checkpoint of another epoch"],
+)
+def test_a_newer_session_or_another_epoch_asks_once_per_interval(world, said):
     world.begin()
-    world.checkpoint(5, session=0)
-    world.state.history.session(0, world.now)
-    world.now += 1
-    assert not world.due().changes
-    world.state.history.session(2, world.now)
-    world.checkpoint(5, session=2)
+    for asks in (True, False):
+        said(world)
+        said(world)
+        world.now += 1
+        assert world.due().changes == asks
+        world.changes(5)
+    world.now += 10
+    said(world)
     world.now += 1
     assert world.due().changes
+
+
+def test_an_older_session_asks_nothing(world):
+    world.begin()
+    world.checkpoint(5, session=0)
+    assert not world.state.history.session(0, world.now)
+    world.now += 1
+    assert not world.due().changes
+
+
+def test_an_answer_confirms_as_of_its_question(world):
+    world.begin()
+    world.state.history.begin(world.now)
+    asked_at, world.now = world.now, world.now + 1
+    world.state.changes_answered(
+        Changes(EPOCH, 5, 1, world.uptime_ms, ()), complete=False, sent_at=asked_at, now=world.now
+    )
+    assert world.state.history.confirmed_at == asked_at
 
 
 # Rule 5: freshness of the checkpoint
@@ -468,6 +497,17 @@ def test_an_announcement_that_was_under_way_for_long_does_not_lengthen_the_grace
     world.state.daemon_time(NOON + HOUR_MS // 4, world.now)
     world.announce(6)
     world.now += 899
+    assert world.stand_in is not None
+    world.now += 2
+    assert world.stand_in is None
+
+
+def test_the_daemons_clock_goes_on_between_its_answers(world):
+    world.begin()
+    world.state.daemon_time(NOON, world.now)
+    world.now += 600
+    world.announce(6)
+    world.now += 1199
     assert world.stand_in is not None
     world.now += 2
     assert world.stand_in is None
@@ -625,6 +665,18 @@ def test_a_client_that_is_not_known_any_more_has_nothing(world):
     assert world.stand_in is None
 
 
+def test_a_client_that_changes_is_refused_has_nothing_and_looks_again_after_a_while(world):
+    world.begin()
+    world.announce(6)
+    world.fetch(name="other")
+    world.state.changes_refused(world.now)
+    assert (world.stand_in, world.state.lookup("other", world.now), world.state.names()) == (None, None, set())
+    world.now += 29
+    assert not world.due().changes
+    world.now += 2
+    assert world.due().changes
+
+
 def test_a_missing_name_is_dropped(world):
     world.begin()
     assert world.state.missing("db", EPOCH, 6, sent_at=world.now, now=world.now)
@@ -670,6 +722,16 @@ def test_an_answer_of_another_epoch_drops_what_was_cached_and_asks_for_everythin
     assert world.state.lookup("other", world.now) is not None
     assert world.state.history.since is None
     assert world.due().changes
+
+
+def test_what_vouched_for_one_epoch_vouches_for_nothing_of_another(world):
+    world.begin()
+    world.now += 10
+    world.checkpoint()
+    answer = Fetched(secret("kid-9"), "epoch-two", 2)
+    world.state.fetched("db", answer, sent_at=world.now - 5, now=world.now)
+    world.now += 26
+    assert world.value is None
 
 
 def test_an_answer_from_before_another_epoch_was_entered_is_asked_for_again(world):

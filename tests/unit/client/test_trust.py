@@ -100,6 +100,25 @@ def test_a_replayed_rotation_leads_nowhere():
     assert not believes(trust, NEW, now=1.0 + OLD_KEY_SECS)
 
 
+def test_a_redelivered_rotation_changes_nothing():
+    trust = Trust(OLD.public)
+    event = rotation(OLD, NEW, sequence=10)
+    trust.follow(event, now=0.0)
+    assert trust.follow(event, now=50.0) == "repeated"
+    assert not believes(trust, OLD, now=OLD_KEY_SECS)
+
+
+def test_what_http_says_of_a_rotation_that_was_followed_changes_nothing():
+    trust = Trust(OLD.public)
+    event = rotation(OLD, NEW, sequence=10)
+    trust.follow(event, now=0.0)
+    for keys in ([NEW.public.to_jwk()], [NEW.public.to_jwk(), past(OLD, event)]):
+        trust.learn(keys, 50.0)
+        assert trust.follow(event, now=50.0) == "repeated"
+    assert not believes(trust, OLD, now=OLD_KEY_SECS)
+    assert believes(trust, NEW, now=OLD_KEY_SECS)
+
+
 def test_a_rotation_to_a_key_that_does_not_agree_is_not_followed():
     jwk = NEW.public.to_jwk()
     proof = key_rotated(NEWER)["proof"]

@@ -27,6 +27,7 @@ from tests.unit.support.core import POLICY, Bench
 from tests.unit.support.disk import spy
 
 NAME = "db_password"
+NO_KEY: dict[str, Any] = {"idempotency_key": None}
 
 
 async def create(bench: Bench, name: str = NAME, **body: Any) -> Metadata:
@@ -140,6 +141,7 @@ async def test_a_daemon_that_is_behind_says_so(bench: Bench) -> None:
         "behind", bench.service.read(bench.caller(), NAME, Selector(), if_none_match=None, min_generation=2)
     )
     assert (problem.status, problem.position) == (409, bench.document.position)
+    await bench.service.read(bench.caller(), NAME, Selector(), if_none_match=None, min_generation=1)
 
 
 async def test_a_stopped_daemon_serves_nothing(bench: Bench) -> None:
@@ -294,6 +296,7 @@ async def test_an_urgent_change_ends_all_graces_at_once(bench: Bench) -> None:
     assert raw.count('"ciphertext"') == 1
     event = bench.events("secret.updated")[-1]
     assert (event.data["urgent"], event.data["reason"]) == (True, "leaked")
+    assert [event.data["retired_version"] for event in bench.events("secret.retired")] == [1]
 
 
 async def test_a_change_without_grace_takes_the_old_value_away_at_once(bench: Bench) -> None:
@@ -322,12 +325,36 @@ async def test_rotations_are_all_or_none_in_one_commit(bench: Bench) -> None:
     ]
 
 
-async def test_a_rotation_with_a_value_needs_the_right_to_write(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("action", "call"),
+    [
+        ("create", lambda service, who: service.create(who, CreateSecret(name="db_new", value="v"), **NO_KEY)),
+        ("update", lambda service, who: service.update(who, NAME, PutSecret(value="v"), if_match=None, **NO_KEY)),
+        ("rotate", lambda service, who: service.rotate(who, RotateRequest(names=[NAME]), **NO_KEY)),
+        ("restore", lambda service, who: service.restore(who, NAME, RestoreRequest(version=1), **NO_KEY)),
+        ("cancel", lambda service, who: service.cancel(who, NAME, **NO_KEY)),
+        ("delete", lambda service, who: service.delete(who, NAME, **NO_KEY)),
+    ],
+)
+async def test_who_may_only_read_changes_nothing_and_is_denied_in_the_log(
+    bench: Bench, action: str, call: Callable[[Service, Caller], Awaitable[object]]
+) -> None:
     await create(bench)
-    await refused(
-        "forbidden",
-        bench.service.rotate(bench.caller("backend"), RotateRequest(names=[NAME]), idempotency_key=None),
-    )
+    before = bench.document
+    await refused("forbidden", call(bench.service, bench.caller("backend")))
+    assert bench.document is before
+    (event,) = bench.events("access.denied")
+    assert (event.data["client"], event.data["action"]) == ("backend", action)
+
+
+async def test_a_rotation_with_a_value_needs_the_right_to_write(tmp_path: Path) -> None:
+    policy = POLICY.replace('backend: {allow: ["db_*"]}', 'backend: {allow: ["db_*"], can: [rotate]}')
+    bench = Bench(tmp_path, policy=policy)
+    await create(bench)
+    given = RotateRequest(names=[NAME], values={NAME: "v2"})
+    await refused("forbidden", bench.service.rotate(bench.caller("backend"), given, **NO_KEY))
+    await bench.service.rotate(bench.caller("backend"), RotateRequest(names=[NAME]), **NO_KEY)
+    await bench.close()
 
 
 async def test_a_restored_version_is_a_new_one_with_the_old_value(bench: Bench) -> None:
@@ -400,6 +427,14 @@ async def test_the_public_halves_are_published_while_current_or_in_grace(bench: 
     bench.clock.advance(DAY_MS)
     assert [key["kid"] for key in bench.service.jwks().keys] == [rotated.kid]
     assert "d" not in bench.service.jwks().keys[0]
+
+
+async def test_no_half_is_published_of_a_key_whose_rule_does_not_say_so(tmp_path: Path) -> None:
+    policy = POLICY + "  own_key: {type: jwt_signing_key, jwks: false}\n"
+    bench = Bench(tmp_path, policy=policy)
+    await bench.service.create(bench.caller(), CreateSecret(name="own_key"), **NO_KEY)
+    assert bench.service.jwks().keys == []
+    await bench.close()
 
 
 async def test_the_set_may_be_kept_until_it_changes_by_itself_and_an_hour_at_most(bench: Bench) -> None:

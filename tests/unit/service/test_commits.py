@@ -18,7 +18,7 @@ from secretsd.reserve import Reserve
 from secretsd.service import Answered, Selector
 from secretsd.service.commits import RECEIPTS_MOST, Committer
 from secretsd.vault.vault import Vault
-from tests.unit.support.core import MASTER, Bench, whole_chain
+from tests.unit.support.core import MASTER, POLICY, Bench, whole_chain
 from tests.unit.support.disk import Call, PowerCut, spy
 
 
@@ -176,6 +176,7 @@ async def test_while_a_document_is_uncertain_other_changes_are_refused_as_not_ma
     spy(monkeypatch, "fsync").fail(after=1, times=2)
     assert await slug_of(put(bench, "v2")) == "outcome-unknown"
     assert await slug_of(put(bench, "v3")) == "vault-unavailable"
+    assert bench.service.health().reason == "a change waits for its audit line"
     # Who reads is given what was before, and completes nothing: a crash may bring it back.
     assert await value_of(bench) == "v1"
     assert changes(bench) == [("secret.created", 1)]
@@ -296,7 +297,24 @@ async def test_a_key_used_for_another_request_is_refused(bench: Bench) -> None:
     assert bench.document.generation == 1
 
 
-async def test_keys_are_a_clients_own_and_for_a_day(bench: Bench) -> None:
+async def test_a_key_used_for_another_action_on_the_same_name_is_refused(bench: Bench) -> None:
+    await create(bench)
+    await bench.service.delete(bench.caller(), "db_password", idempotency_key="a")
+    assert await slug_of(bench.service.cancel(bench.caller(), "db_password", idempotency_key="a")) == "invalid-request"
+
+
+async def test_a_key_of_one_client_says_nothing_of_what_another_asks_with_it(tmp_path: Path) -> None:
+    policy = POLICY.replace('backend: {allow: ["db_*"]}', 'backend: {allow: ["db_*"], can: [read, write]}')
+    bench = Bench(tmp_path, policy=policy)
+    await create(bench)
+    await put(bench, "v2", key="k")
+    other = bench.caller("backend")
+    answer = await bench.service.update(other, "db_password", PutSecret(value="v2"), if_match=None, idempotency_key="k")
+    assert answer.value.version == 3
+    await bench.close()
+
+
+async def test_keys_hold_for_a_day(bench: Bench) -> None:
     await create(bench)
     await put(bench, "v2", key="k")
     bench.clock.advance(86_400_000 - 1)

@@ -65,6 +65,11 @@ def test_what_changed_after_a_position_is_told_oldest_first_deleted_ones_too() -
     assert {change.status for change in changes_since(document(), "epoch:5", lambda _: True)} == {"active", "deleted"}
 
 
+def test_the_position_of_the_policys_own_commit_is_not_gone() -> None:
+    assert names("epoch:2") == ["b", "gone", "a"]
+    assert names("epoch:8") == []
+
+
 def test_what_the_caller_may_not_read_is_not_told() -> None:
     assert names(None, may="a") == ["a"]
 

@@ -65,5 +65,9 @@ async def test_a_disk_that_is_kept_for_changes_by_hand_can_not_serve(
     bench.core.reserve = reserve
     reserve.give_up()
     assert bench.service.health().status == "unavailable"
+    with monkeypatch.context() as patch:
+        patch.setattr(reserve, "take", lambda: False)
+        with pytest.raises(Problem, match="what is left is kept for changes by hand"):
+            await bench.service.list_secrets(bench.caller())
     await look(bench.core)
     assert bench.service.health().status == "ok"
