@@ -99,6 +99,24 @@ async def test_what_could_not_be_said_is_said_later_and_only_the_newest(daemon):
     assert daemon.acknowledged == [("db", kid(daemon))]
 
 
+async def test_what_could_not_be_said_is_tried_again_without_another_word(daemon):
+    daemon.refuse_acknowledgements = 503
+    async with AsyncSecretsClient(daemon.settings(QUICK)) as client:
+        await client.on_change("db", lambda _: None)
+        await until(lambda: daemon.asked("/secret/db/ack") > 1, "it is tried again")
+        daemon.refuse_acknowledgements = None
+        await until(lambda: daemon.acknowledged == [("db", kid(daemon))], "it is said")
+
+
+async def test_what_was_said_is_not_said_again(daemon):
+    daemon.put("other", "x")
+    async with AsyncSecretsClient(replace(daemon.settings(QUICK), acknowledge=False)) as client:
+        for name in ("db", "db", "other"):
+            client.acknowledge(await client.get(name))
+            await until(lambda name=name: (name, kid(daemon, name)) in daemon.acknowledged, "it is said")
+    assert daemon.acknowledged == [("db", kid(daemon)), ("other", kid(daemon, "other"))]
+
+
 @pytest.mark.parametrize("status", [403, 404, 405])
 async def test_a_daemon_that_refuses_is_not_asked_again_and_no_read_fails(daemon, status):
     daemon.refuse_acknowledgements = status

@@ -203,7 +203,7 @@ def test_a_file_is_no_socket_and_an_absent_one_is_said_to_be_absent(tmp_path):
 @needs_root
 def test_a_stranger_s_socket_in_our_folder_is_not_trusted(unix_socket):
     os.chown(unix_socket, 4711, 4711)
-    assert "uid 4711" in (_socket.doubt(unix_socket) or "")
+    assert "uid 4711, neither root nor you, in a folder" in (_socket.doubt(unix_socket) or "")
 
 
 @needs_root
@@ -214,6 +214,15 @@ def test_a_service_user_s_socket_is_trusted_where_root_made_that_user_s_folder(t
     assert _socket.doubt(unix_socket) is None
     unix_socket.parent.chmod(0o775)
     assert "isn't closed" in (_socket.doubt(unix_socket) or "")
+
+
+@needs_root
+def test_a_service_user_s_socket_below_another_user_s_folder_is_not_trusted(tmp_path, monkeypatch, unix_socket):
+    os.chown(unix_socket, 4711, 4711)
+    os.chown(unix_socket.parent, 4711, 4711)
+    os.chown(tmp_path, 4712, 4712)
+    monkeypatch.setattr(_socket, "_ancestors", lambda folder: iter([tmp_path.stat()]))
+    assert "may change" in (_socket.doubt(unix_socket) or "")
 
 
 @needs_root

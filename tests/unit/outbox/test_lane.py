@@ -325,3 +325,11 @@ class AnyLane(RuleBasedStateMachine):
 
 TestAnyLane = AnyLane.TestCase
 TestAnyLane.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_rewound_lane_knows_of_no_refusal() -> None:
+    one = rows("a", "b")
+    refuse(one, 1)
+    assert one.denied
+    one.rewind(0)
+    assert not one.denied

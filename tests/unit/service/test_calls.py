@@ -224,6 +224,17 @@ async def test_lines_that_are_gone_are_said_to_be(bench: Bench) -> None:
     await bench.service.audit_lines(bench.caller(), after=2, since_ms=None, limit=1)
 
 
+async def test_a_page_ends_before_a_hole_and_the_next_one_is_told_of_it(bench: Bench) -> None:
+    for number in range(4):
+        await create(bench, f"s{number}")
+    lines = bench.audit_path.read_bytes().splitlines(keepends=True)
+    bench.audit_path.write_bytes(b"".join([*lines[:2], *lines[3:]]))
+    answer = await bench.service.audit_lines(bench.caller(), after=0, since_ms=None, limit=10)
+    assert await whole(answer.value) == b"".join(lines[:2])
+    problem = await refused("history-gone", bench.service.audit_lines(bench.caller(), after=2, since_ms=None, limit=1))
+    assert "after=3" in problem.detail
+
+
 # Making
 
 

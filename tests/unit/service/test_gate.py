@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -92,6 +93,14 @@ async def test_wrong_credentials_are_slowed_down_and_right_ones_from_the_same_ad
     assert naps.asked == [0.05, 0.1, 0.2]
 
 
+async def test_who_guesses_gains_nothing_by_another_address_of_this_machine(bench: Bench, naps: Naps) -> None:
+    for number in range(FREE_FAILURES + 1):
+        guess = replace(claims("backend", "wrong"), peer=f"127.0.0.{number + 1}")
+        with pytest.raises(Problem):
+            await bench.service.identify(guess, "read", "x")
+    assert naps.asked == [0.05]
+
+
 async def test_who_guesses_with_too_many_requests_at_once_is_sent_away(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +135,26 @@ async def test_the_counted_ones_are_written_after_a_few_seconds_by_themselves(be
     naps.folded.set()
     await flusher
     assert [event.data["count"] for event in bench.events("access.failed")] == [1] * BURST + [5]
+
+
+async def test_what_is_counted_after_that_is_written_too(bench: Bench, naps: Naps) -> None:
+    naps.folded.set()
+    for _ in range(BURST + 1):
+        await refused(bench, "nobody")
+    for _ in range(2):
+        assert bench.core.gate._flusher is not None
+        await bench.core.gate._flusher
+        await refused(bench, "nobody")
+    await bench.core.gate._flusher
+    assert sum(event.data["count"] for event in bench.events("access.failed")) == BURST + 3
+
+
+async def test_refusals_leave_alone_what_is_left_of_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve = bench.core.gate._reserve
+    reserve.spent = True
+    monkeypatch.setattr(reserve, "take", lambda: False)
+    assert await refused(bench, "nobody") == "audit-unavailable"
+    assert bench.events() == []
 
 
 async def test_a_refusal_that_can_not_be_audited_is_no_answer_about_rights(

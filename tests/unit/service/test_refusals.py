@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from secretsd.service.refusals import (
     Brake,
     Refusal,
     RefusalFolder,
+    peer_group,
 )
 
 REFUSAL = Refusal("access.denied", "backend", "token", "read", "db_password", "not allowed by policy", "127.0.0.1")
@@ -113,6 +115,19 @@ def test_one_peer_does_not_slow_another() -> None:
     for _ in range(50):
         brake.failed("guesser", 1.0)
     assert brake.failed("other", 1.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("addresses", "group"),
+    [
+        (("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"), "loopback"),
+        (("2001:db8::1", "2001:db8::ffff:1"), "2001:db8::/64"),
+        (("192.0.2.7", "::ffff:192.0.2.7"), "192.0.2.7"),
+        (("unix",), "unix"),
+    ],
+)
+def test_all_addresses_that_one_sender_has_count_as_one_peer(addresses: tuple[str, ...], group: str) -> None:
+    assert {peer_group(address) for address in addresses} == {group}
 
 
 def test_a_peer_that_stopped_is_forgotten() -> None:
