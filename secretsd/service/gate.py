@@ -93,13 +93,14 @@ class Gate:
             caller.peer,
         )
         await self._record(refusal, caller.request_id)
-        raise Problem(
-            "forbidden",
-            f"The policy doesn't let this client {capability} "
-            f"{'this secret' if name is not None else 'here'}: add it under the client's allow and can in policy.yaml, "
-            "then reload.",
-            position=document.position,
-        )
+        if name is None:
+            detail = f"The policy doesn't give this client the right {capability}: add it to the client's can"
+        else:
+            detail = (
+                f"The policy doesn't let this client {capability} this secret: the name belongs under the client's "
+                f"allow (and not its deny), {capability} under its can"
+            )
+        raise Problem("forbidden", f"{detail}, in policy.yaml; then reload.", position=document.position)
 
     async def refuse_foreign(self, claims: Claims, action: Action, reason: str) -> None:
         """Write the line of a request that came from elsewhere: a browser page, a proxy, another host."""

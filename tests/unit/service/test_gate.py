@@ -83,6 +83,14 @@ async def test_a_denial_names_the_secret_only_where_it_exists_or_existed(bench: 
     assert [event.data["name"] for event in bench.events("access.")] == ["x_password", "y_password", None]
 
 
+async def test_a_denial_says_what_in_the_policy_would_allow_it(bench: Bench) -> None:
+    caller = bench.caller("backend")
+    with pytest.raises(Problem, match=r"the name belongs under the client's allow .*, rotate under its can, in policy"):
+        await bench.core.gate.authorise(caller, "rotate", "rotate", "x_password")
+    with pytest.raises(Problem, match=r"the right audit: add it to the client's can, in policy\.yaml; then reload"):
+        await bench.core.gate.authorise(caller, "audit", "audit")
+
+
 async def test_wrong_credentials_are_slowed_down_and_right_ones_from_the_same_address_are_not(
     bench: Bench, naps: Naps
 ) -> None:
