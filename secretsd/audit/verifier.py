@@ -47,7 +47,8 @@ class Report:
     `lines` counts each sequence once. `starts_at_genesis`: the log's very first line is there; if not, what came
     before is vouched for by the `prev` of the first line that is. `torn` names an unfinished line at the end of
     the newest file: nobody was told that it was written, and a daemon that starts sets it aside. `key` is the one in
-    force behind the last line. `pruned` is the record of what was removed before the first line, where there is one.
+    force behind the last line. `pruned` is the record of what was removed before the first line, where there is one;
+    `missing` are the lines between the two that nothing accounts for, the first and the last.
     """
 
     files: tuple[Path, ...]
@@ -59,6 +60,7 @@ class Report:
     torn: tuple[Path, int] | None
     key: VerifyKey | None = None
     pruned: Pruned | None = None
+    missing: tuple[int, int] | None = None
 
 
 def verify_files(
@@ -105,6 +107,7 @@ def verify_files(
         torn=torn,
         key=walk.key,
         pruned=walk.pruned,
+        missing=walk.missing,
     )
 
 
@@ -132,10 +135,16 @@ class Walk:
 
     @property
     def pruned(self) -> Pruned | None:
-        """The record of what was removed, where the lines here go on from it."""
-        if self._found is None or self.first is None or self.first > self._found.record.last + 1:
+        """The record of what was removed from this log before its first line here."""
+        return None if self._found is None or self.first is None else self._found.record
+
+    @property
+    def missing(self) -> tuple[int, int] | None:
+        """The lines after the record's that are not here, first and last: a log rotation, or somebody, removed them."""
+        record = self.pruned
+        if record is None or self.first is None or self.first <= record.last + 1:
             return None
-        return self._found.record
+        return record.last + 1, self.first - 1
 
     def check_record(self, also: VerifyKey | None) -> None:
         """Return when a key of this log, or `also`, signed the record, if there is one. Raises ChainBroken."""

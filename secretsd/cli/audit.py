@@ -78,6 +78,7 @@ def _as_json(report: Report) -> dict[str, object]:
         "head": report.head,
         "starts_at_genesis": report.starts_at_genesis,
         "pruned": None if report.pruned is None else {"last": report.pruned.last, "head": report.pruned.head},
+        "missing": report.missing,
     }
 
 
@@ -89,9 +90,13 @@ def _show(report: Report) -> None:
     click.echo(f"{done}: {report.lines} lines verified, sequence {report.first} to {report.last}, head {report.head}")
     if report.pruned is not None:
         last = report.pruned.prunings[-1]
+        rest = "the rest follows them"
+        if report.missing is not None:
+            rest = (
+                f"lines {report.missing[0]} to {report.missing[1]} after them are not here, which nothing accounts for"
+            )
         click.echo(
-            f"lines up to {report.pruned.last} were pruned, last on {last.at}: the record of it is signed, and the "
-            "rest follows them"
+            f"lines up to {report.pruned.last} were pruned, last on {last.at}: the record of it is signed, and {rest}"
         )
     elif not report.starts_at_genesis:
         click.echo(f"lines before {report.first} are not in these files; the first that is vouches for their hash")

@@ -41,6 +41,8 @@ def chain(context: Context) -> Finding:
     since = "" if report.starts_at_genesis else f", lines before {report.first} are not here"
     if report.pruned is not None:
         since = f", those up to {report.pruned.last} were pruned"
+    if report.missing is not None:
+        since += f", and {report.missing[0]} to {report.missing[1]} are not here"
     return ok(f"{plural(report.lines, 'line')} in {plural(len(report.files), 'file')}, up to {report.last}{since}")
 
 

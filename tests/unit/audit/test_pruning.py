@@ -125,6 +125,15 @@ def test_without_its_record_a_log_that_begins_later_still_verifies_but_nothing_i
     assert verified(path).pruned is None
 
 
+def test_lines_that_went_after_a_pruning_without_a_record_are_named(path: Path) -> None:
+    prune(path, second(4))
+    assert verified(path).missing is None
+    path.with_name("audit.jsonl.2").unlink()
+    report = verified(path)
+    assert report.pruned is not None
+    assert (report.pruned.last, report.missing, report.first) == (3, (4, 6), 7)
+
+
 def test_a_first_line_that_does_not_follow_what_was_pruned_is_named(path: Path) -> None:
     kept = prune(path, second(7))
     pruned.save(path, Pruned(LOG_ID, kept.last, "B" * 43, (), kept.prunings), KEY)
