@@ -119,6 +119,7 @@ class Lane:
         self._held = 0
         self._asked_again.clear()
         self._round.clear()
+        self._question = None
         self._denials_in_a_row = 0
         self._paused_until = 0.0
         self.seen = sequence

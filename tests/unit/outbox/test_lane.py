@@ -182,6 +182,18 @@ def test_an_event_that_is_refused_for_good_holds_back_no_other_row() -> None:
     assert (one.cursor, one.seen) == (0, 9)
 
 
+def test_a_new_connection_waits_for_no_answer_of_the_one_before() -> None:
+    one = rows("a", "b")
+    refuse(one, 1)
+    assert taken(one) == [2]
+    one.acknowledge(2)
+    assert taken(one, one.paused_for(0.0)) == [1]
+    one.rewind(0)
+    for sequence, topic in enumerate("ab", 1):
+        one.add(line(sequence, topic))
+    assert taken(one) == [1, 2]
+
+
 def test_no_more_is_held_behind_what_is_refused_than_fits() -> None:
     one = rows(*["never"] * (DENIED_MOST + 10), "other")
     refuse(one, 1)
