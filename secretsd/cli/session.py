@@ -32,6 +32,9 @@ _HINTS: Final = {
     "unknown-client": "is --client (or JARVIS_CLIENT_ID) one of the clients in policy.yaml?",
     "bad-credential": "give the client's token: --token-file FILE, JARVIS_CLIENT_TOKEN_FILE or JARVIS_CLIENT_TOKEN; "
     "or its certificate: --cert-file and --key-file",
+    "value-required": "give the value that was issued: secretsctl put NAME < FILE, or "
+    "secretsctl rotate NAME --value-file FILE",
+    "version-not-found": "secretsctl info NAME shows the current version, and the newest in grace",
     "foreign-request": "use 127.0.0.1 or the Unix socket in --url, or add the host to server.allowed_hosts",
 }
 _OF_CONNECTION: Final = ("url", "client", "token_file", "ca_file", "cert_file", "key_file")

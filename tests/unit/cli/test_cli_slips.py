@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cli.conftest import Ctl
+from tests.unit.cli.fake_daemon import FakeDaemon
 
 
 def test_a_mistyped_command_brings_the_one_that_comes_near(ctl: Ctl) -> None:
@@ -56,3 +57,21 @@ def test_a_signal_has_its_name_as_kill_takes_it(ctl: Ctl, name: str) -> None:
     result = ctl("run", "--all", "--signal", name, "--", "true")
     assert result.exit_code == 125
     assert "--signal needs --files" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "call", "refusal", "hint"),
+    [
+        (("rotate", "a"), "POST /rotate", (422, "value-required"), "secretsctl rotate NAME --value-file FILE"),
+        (("get", "a", "--version", "7"), "GET /secret/a", (404, "version-not-found"), "secretsctl info NAME"),
+        (("restore", "a", "7"), "POST /secret/a/restore", (404, "version-not-found"), "secretsctl info NAME"),
+    ],
+)
+def test_what_the_daemon_misses_is_hinted_at_as_a_command(
+    ctl: Ctl, daemon: FakeDaemon, args: tuple[str, ...], call: str, refusal: tuple[int, str], hint: str
+) -> None:
+    daemon.plant("a", "v")
+    daemon.refusals[call] = [refusal]
+    result = ctl(*args)
+    assert result.exit_code == 1
+    assert hint in result.stderr.partition("hint: ")[2]
