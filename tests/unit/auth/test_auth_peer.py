@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from secretsd.auth import procnet, uid_of_tcp_peer, uid_of_unix_peer
+from secretsd.auth import procnet, sockdiag, uid_of_tcp_peer, uid_of_unix_peer
 from secretsd.auth.endpoint import Endpoint, endpoint
 from secretsd.auth.peer import TcpPeers, known_user
 from secretsd.auth.sockdiag import SockDiag, SockDiagUnavailable
@@ -168,6 +168,33 @@ def test_all_four_addresses_have_to_fit(look: Look) -> None:
 )
 def test_what_is_not_within_this_machine_has_no_owner(local: Any, remote: Any) -> None:
     assert uid_of_tcp_peer(local, remote) is None
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "10.0.0.1", "128.0.0.1", "::", "::2", "2001:db8::1", "::ffff:192.0.2.1"])
+def test_an_address_of_the_network_is_no_end_of_a_connection_within_this_machine(host: str) -> None:
+    assert endpoint((host, 80)) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "owner"),
+    [
+        ({}, 1001),
+        ({"state": 8}, None),
+        ({"inode": 0}, None),
+        ({"here": Endpoint(b"\x7f\0\0\1", 3)}, None),
+        ({"there": Endpoint(b"\x7f\0\0\2", 2)}, None),
+    ],
+    ids=["it", "closing", "held by nobody", "another port", "another address"],
+)
+def test_the_kernels_answer_counts_for_exactly_this_connection_while_somebody_has_it(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], owner: int | None
+) -> None:
+    here, there = Endpoint(b"\x7f\0\0\1", 1), Endpoint(b"\x7f\0\0\1", 2)
+    found = sockdiag._Answer(sockdiag.ESTABLISHED, here, there, uid=1001, inode=7)._replace(**changed)
+    diag = SockDiag()
+    monkeypatch.setattr(diag, "_ask", lambda *_: found)
+    assert diag.owner(here, there) == owner
+    diag.close()
 
 
 def test_addresses_are_compared_without_their_ipv6_dress() -> None:

@@ -26,6 +26,11 @@ def test_a_change_has_its_own_topic_and_stands_among_the_audit(verb: str) -> Non
         assert audit_topic(TOPICS, wanted)(line(f"secret.{verb}", "name")) == f"p/audit/secret/{verb}"
 
 
+@pytest.mark.parametrize("wanted", ["all", "changes", "none"])
+def test_who_verifies_hears_of_a_new_key_whatever_else_is_published(wanted: BusAudit) -> None:
+    assert audit_topic(TOPICS, wanted)(line("audit.key_rotated")) == "p/audit/audit/key_rotated"
+
+
 @pytest.mark.parametrize("kind", ["secret.read", "secret.listed", "access.denied", "daemon.started", "audit.gap"])
 def test_what_is_no_change_has_no_topic_of_a_secret(kind: str) -> None:
     assert changes_topic(TOPICS)(line(kind, "name")) is None

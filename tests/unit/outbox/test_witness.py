@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from secretsd_bus import Message, SigningKey, Topics, Unchained
 
-from secretsd.audit.eventkeys import EventKeys
+from secretsd.audit.eventkeys import EventKeys, PastKey
 from secretsd.outbox.witness import (
     FOREIGN_MOST,
     KnownLine,
@@ -46,7 +46,9 @@ def checkpoint(**changes: Any) -> dict[str, Any]:
     [
         (checkpoint(), None),
         (checkpoint(generation=9, sequence=99), None),
+        (checkpoint(generation=11), "vault.json is older than the broker's checkpoint by 1 commits"),
         (checkpoint(generation=12), "vault.json is older than the broker's checkpoint by 2 commits"),
+        (checkpoint(sequence=101), "the audit log is older than the broker's checkpoint by 1 lines"),
         (checkpoint(sequence=107), "the audit log is older than the broker's checkpoint by 7 lines"),
         (checkpoint(epoch="unknown", generation=1, sequence=1), "an epoch that this vault does not know"),
         (checkpoint(epoch="past", generation=99, sequence=999), None),
@@ -102,6 +104,14 @@ def test_what_this_daemon_said_at_any_time_is_its_own(witness: Witness) -> None:
     assert event is not None
     assert session_of(event) == 1
     assert witness.foreign == set()
+
+
+def test_a_key_of_the_past_speaks_for_the_daemon_up_to_its_end_only() -> None:
+    witness = Witness(TOPICS, EventKeys(KEY, (PastKey(OTHER.public, b"", 50),)), "log")
+    for sequence, counts in ((50, True), (51, False)):
+        said = sealer(OTHER).seal("audit.checkpoint", None, checkpoint(sequence=sequence), TIME)
+        assert (witness.own(TOPICS.checkpoint("pi"), said.raw) is not None) == counts
+    assert witness.foreign == {TOPICS.checkpoint("pi")}
 
 
 @pytest.mark.parametrize("session", [None, "7", [7]])
