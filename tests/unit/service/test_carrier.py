@@ -371,6 +371,21 @@ async def test_a_deleted_secret_takes_its_rotation_along(bench: Bench, shelf: An
     assert kinds(bench)[-1] == "secret.deleted"
 
 
+async def test_a_step_for_a_deleted_secret_says_nothing_of_the_rotation_of_its_successor(
+    bench: Bench, shelf: Any
+) -> None:
+    shelf.gates["set"] = asyncio.Event()
+    await begun(bench)
+    await until(lambda: bool(shelf.calls))
+    await bench.service.delete(bench.caller(), NAME, idempotency_key=None)
+    await made(bench, NAME)
+    await begun(bench)
+    shelf.gates["set"].set()
+    await until(lambda: bench.document.secrets[NAME].under_way is None)
+    assert [method for method, *_ in shelf.calls] == ["set", "set", "test"]
+    assert (await value(bench)).encode() == shelf.taken[NAME]
+
+
 async def test_a_request_whose_secret_is_deleted_meanwhile_is_told_so(bench: Bench, shelf: Any) -> None:
     shelf.gates["test"] = asyncio.Event()
     requests = [asyncio.create_task(rotate(bench, NAME, "root_password"))]
@@ -398,6 +413,29 @@ async def test_who_waits_is_answered_as_soon_as_the_daemon_ends(bench: Bench, sh
     assert answer.pending.step == "set"  # type: ignore[union-attr]
     shelf.gates["set"].set()
     await stopping
+
+
+async def test_at_the_end_nothing_is_tried_again(bench: Bench, shelf: Any) -> None:
+    shelf.gates["set"] = asyncio.Event()
+    shelf.wrong["set"] = raises(shelf, "Retryable")
+    await begun(bench)
+    await until(lambda: bool(shelf.calls))
+    stopping = asyncio.create_task(bench.carrier.stop(600))
+    await asyncio.sleep(0)
+    shelf.gates["set"].set()
+    async with asyncio.timeout(30):
+        await stopping
+    assert [method for method, *_ in shelf.calls].count("set") == 1
+
+
+async def test_an_old_value_that_does_not_work_after_the_rollback_is_called_not_back(bench: Bench, shelf: Any) -> None:
+    shelf.wrong["test"] = raises(shelf, "Retryable")
+    await begun(bench)
+    await until(lambda: bench.document.secrets[NAME].under_way.attempts == 1)  # type: ignore[union-attr]
+    assert [method for method, *_ in shelf.calls] == ["set", "test", "rollback", "test"]
+    assert str(bench.document.secrets[NAME].under_way.failure).startswith(  # type: ignore[union-attr]
+        "the old value is not back; test: down"
+    )
 
 
 async def test_a_long_reason_says_first_that_the_old_value_is_not_back(bench: Bench, shelf: Any) -> None:

@@ -91,6 +91,13 @@ async def test_what_is_acknowledged_is_in_use_and_leaves_one_line(bench: Bench) 
     assert states(await shown(bench))["backend"] == "in-use"
 
 
+async def test_what_each_of_several_processes_acknowledges_leaves_one_line_each(bench: Bench) -> None:
+    for _ in range(2):
+        for instance in ("w-1", "w-2"):
+            await ack(bench, caller("worker", instance), version=1)
+    assert [event.data["instance"] for event in bench.events("secret.acknowledged")] == ["w-1", "w-2"]
+
+
 async def test_an_older_version_than_acknowledged_changes_nothing(bench: Bench) -> None:
     await rotate(bench)
     assert (await ack(bench, caller("backend"), version=1)).current is False
