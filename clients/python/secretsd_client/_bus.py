@@ -57,6 +57,7 @@ class Listener:
         self._keys_asked_at = float("-inf")
         self._heard = False
         self._refused_since_warning = 0
+        self._told = ""
         self._warned_at = float("-inf")
         self.ready = asyncio.Event()
 
@@ -86,7 +87,14 @@ class Listener:
             self.ready.clear()
             pause = min(_RECONNECT_MOST, _RECONNECT_FIRST * 2**failures)
             pause *= 0.5 + random() / 2  # noqa: S311 - keeps clients out of step, no secret
-            _log.info("the bus is away (%s); trying again in %.1f s", reason, pause)
+            # Once an outage: what is tried for ever is told once at the level that people see.
+            _log.log(
+                logging.INFO if reason == self._told else logging.WARNING,
+                "the bus is away (%s): changes are noticed later; trying again in %.1f s",
+                reason,
+                pause,
+            )
+            self._told = reason
             await asyncio.sleep(pause)
 
     async def _listen(self, info: _model.BusInfo) -> str:
@@ -100,6 +108,7 @@ class Listener:
             client_id=f"secretsd-client-{self._settings.client_id or 'unnamed'}-{secrets.token_hex(6)}",
             on_message=self._received,
         )
+        self._told = ""
         try:
             self._state.counts["bus_connects"] += 1
             # The checkpoint first: a broker's queue may overflow with states, and this one heals the rest.

@@ -36,6 +36,7 @@ pub(crate) struct Listener {
     keys_asked_at: Cell<f64>,
     heard: Cell<bool>,
     refused_since_warning: Cell<u64>,
+    told: RefCell<String>,
     warned_at: Cell<f64>,
 }
 
@@ -49,6 +50,7 @@ impl Listener {
             keys_asked_at: Cell::new(f64::NEG_INFINITY),
             heard: Cell::new(false),
             refused_since_warning: Cell::new(0),
+            told: RefCell::default(),
             warned_at: Cell::new(f64::NEG_INFINITY),
         }
     }
@@ -69,7 +71,13 @@ impl Listener {
             };
             self.engine.set_ready(false);
             let pause = RECONNECT_MOST.min(RECONNECT_FIRST * 2f64.powi(failures)) * (0.5 + fastrand::f64() / 2.0);
-            tracing::info!(%reason, pause_secs = pause, "the bus is away; trying again");
+            // Once an outage: what is tried for ever is told once at the level that people see.
+            if *self.told.borrow() == reason {
+                tracing::info!(%reason, pause_secs = pause, "the bus is away: changes are noticed later; trying again");
+            } else {
+                tracing::warn!(%reason, pause_secs = pause, "the bus is away: changes are noticed later; trying again");
+            }
+            self.told.replace(reason);
             sleep(Duration::from_secs_f64(pause)).await;
         }
     }
@@ -107,6 +115,7 @@ impl Listener {
         let link = Link::connect(&settings, &client_id, Rc::new(on_message))
             .await
             .map_err(|error| error.to_string())?;
+        self.told.take();
         self.engine.state.borrow().counts.add("bus_connects");
         let ended = self.attend(&link, &topics, &info.node).await;
         link.disconnect().await;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -133,8 +134,13 @@ def test_a_secret_that_the_acl_keeps_from_the_service_is_followed_by_the_checkpo
 
 @pytest.mark.parametrize("flaw", ["password", "authority"])
 def test_a_broker_that_does_not_let_it_in_or_is_another_one_costs_the_hints_only(
-    installed: Installed, new_service: Callable[..., Service], tmp_path: Path, flaw: str
+    installed: Installed,
+    new_service: Callable[..., Service],
+    tmp_path: Path,
+    flaw: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, logger="secretsd_client")
     wrong: dict[str, Any]
     if flaw == "password":
         path = tmp_path / "password"
@@ -151,3 +157,11 @@ def test_a_broker_that_does_not_let_it_in_or_is_another_one_costs_the_hints_only
     told.wait(next_version)
     assert service.stat("bus_connects") == 0
     eventually(lambda: not service.client.wait_ready(0.01), "the bus isn't listened to")
+    eventually(lambda: len(away(caplog)) > 1, "it is tried again")
+    assert [record.levelname for record in away(caplog)[:2]] == ["WARNING", "INFO"]
+    assert ("TLS" if flaw == "authority" else "uthori") in away(caplog)[0].getMessage()
+
+
+def away(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What the client said of the bus's absence."""
+    return [record for record in caplog.records if "the bus is away" in record.getMessage()]
