@@ -63,3 +63,7 @@ def test_any_reason_becomes_one_that_an_event_can_hold(text: str) -> None:
 
 def test_no_reason_stays_none() -> None:
     assert clean_reason(None) is None
+
+
+def test_a_long_reason_is_cut() -> None:
+    assert clean_reason("x" * (MAX_REASON + 1)) == "x" * MAX_REASON

@@ -24,6 +24,7 @@ from secretsd.service import Selector
 from secretsd.vault.vault import Vault
 from tests.unit.support.clock import DAY_MS
 from tests.unit.support.core import MASTER, Bench
+from tests.unit.support.disk import spy
 
 NEW = "the new passphrase"
 
@@ -126,6 +127,17 @@ async def test_the_log_says_which_key_by_whom_and_why(bench: Bench) -> None:
     ]
     assert NEW.encode() not in bench.audit_path.read_bytes()
     assert NEW.encode() not in bench.vault.path.read_bytes()
+
+
+async def test_no_passphrase_opens_the_key_that_the_log_does_not_know_of(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = bench.core.master_file.path
+    before = file.read_bytes()
+    spy(monkeypatch, "fdatasync").fail()
+    with pytest.raises(Problem, match="its audit line is not"):
+        await rotate(bench, "passphrase")
+    assert file.read_bytes() == before
 
 
 async def test_the_log_verifies_with_its_first_key_over_every_rotation_of_it(bench: Bench) -> None:
