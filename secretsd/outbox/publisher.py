@@ -43,8 +43,10 @@ from secretsd.outbox.homeassistant.shown import Shown
 from secretsd.outbox.inbox import Inbox
 from secretsd.outbox.lane import Lane, Line, of_one_secret
 from secretsd.outbox.login import Login
+from secretsd.outbox.owing import Owing
 from secretsd.outbox.retained import RetainedQueue
-from secretsd.outbox.session import Owing, Session, Standing, status
+from secretsd.outbox.session import Session, status
+from secretsd.outbox.standing import Standing
 from secretsd.outbox.witness import RolledBack, SessionTaken, Witness
 
 log = logging.getLogger(__name__)

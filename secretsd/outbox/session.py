@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 from secretsd_bus import BusDenied, BusLost, Event, Link, Topics, Unchained, rfc3339
@@ -18,18 +18,16 @@ from secretsd.audit.log import AuditLog
 from secretsd.audit.reader import LogReader
 from secretsd.clock import Clock
 from secretsd.config import Bus
-from secretsd.crypto.sensitive import Sensitive
 from secretsd.metrics import Metrics
 from secretsd.outbox.feed import head_at, read_lines
-from secretsd.outbox.homeassistant.announcements import IN_FLIGHT_MOST, Announcements
+from secretsd.outbox.homeassistant.announcements import IN_FLIGHT_MOST
 from secretsd.outbox.homeassistant.announcer import Announcer
-from secretsd.outbox.homeassistant.overview import Trouble
 from secretsd.outbox.inbox import Inbox
 from secretsd.outbox.lane import Lane
+from secretsd.outbox.owing import Owing
 from secretsd.outbox.pace import Pace
-from secretsd.outbox.retained import RetainedQueue
+from secretsd.outbox.standing import Standing
 from secretsd.outbox.witness import (
-    Position,
     RolledBack,
     SessionTaken,
     Witness,
@@ -38,7 +36,6 @@ from secretsd.outbox.witness import (
     older_than,
     session_of,
 )
-from secretsd.vault.document import SecretRecord
 
 log = logging.getLogger(__name__)
 
@@ -49,63 +46,6 @@ HAND_OVER_SECONDS: Final = 2.0
 AUDIT_IN_FLIGHT: Final = 16
 """How much of the audit backlog may stand before a change on the wire."""
 KEYS_TYPE: Final = "application/jwk-set+json"
-
-
-class Standing(Protocol):
-    """What the bus is told of the vault as it stands."""
-
-    def position(self) -> Position:
-        """Return epoch, generation and sequence."""
-
-    def names(self) -> Sequence[str]:
-        """Return every name that has a state, deleted ones too."""
-
-    def state(self, name: str) -> Mapping[str, Any] | None:
-        """Return the `data` of a name's state, None when it has none."""
-
-    def secrets(self) -> Mapping[str, SecretRecord]:
-        """Return the secrets in force."""
-
-    def troubles(self) -> list[Trouble]:
-        """Return what is wrong with the daemon, the bus aside."""
-
-    def checkpoint(self) -> Mapping[str, Any]:
-        """Return sequence, head, epoch, generation and uptime_ms."""
-
-    def key_set(self) -> Mapping[str, Any]:
-        """Return the JWK set of the event-signing keys."""
-
-    async def logins(self) -> Sequence[tuple[str, Sensitive]]:
-        """Return the daemon's own passwords at the broker with their kids, in the order to try them.
-
-        None of them where the vault has no such secret. Raises AuditWriteError, SealError.
-        """
-
-    def rolled_back(self, reason: str) -> None:
-        """Stop serving: the broker remembers a newer vault."""
-
-
-@dataclass(slots=True)
-class Owing:
-    """What outlives a connection: the lanes, and the retained messages that are due."""
-
-    changes: Lane
-    audit: Lane
-    events: Lane
-    """What Home Assistant is told of the audit: a copy, whose refusal does no harm."""
-    retained: RetainedQueue
-    announcements: Announcements
-    wake: asyncio.Event
-
-    @property
-    def promised(self) -> tuple[Lane, Lane]:
-        """The lanes that every subscriber may rely on."""
-        return self.changes, self.audit
-
-    @property
-    def lanes(self) -> tuple[Lane, Lane, Lane]:
-        """All lanes by precedence."""
-        return self.changes, self.audit, self.events
 
 
 @dataclass(frozen=True, slots=True)
