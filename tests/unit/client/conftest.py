@@ -9,6 +9,13 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.unit.client.daemon import FakeDaemon
+from tests.unit.client.world import World
+
+
+@pytest.fixture
+def world() -> World:
+    """A client's state, and the time that it is told."""
+    return World()
 
 
 @pytest.fixture
