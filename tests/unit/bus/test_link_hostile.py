@@ -221,12 +221,14 @@ async def test_a_broker_without_acknowledgements_is_no_broker_for_us() -> None:
             await connecting(broker.url)
 
 
-async def test_a_refused_subscription_is_denied() -> None:
-    async with fake_broker(answering(subscribe=lambda kind, body: b"\x90\x05" + body[:2] + b"\x00\x01\x87")) as broker:
+@pytest.mark.parametrize(("code", "words"), [(0x80, "Unspecified error"), (0x87, "Not authorized")])
+async def test_a_refused_subscription_is_denied(code: int, words: str) -> None:
+    refusal = b"\x00\x01" + bytes([code])
+    async with fake_broker(answering(subscribe=lambda kind, body: b"\x90\x05" + body[:2] + refusal)) as broker:
         link = await connecting(broker.url)
-        with pytest.raises(BusDenied, match="Not authorized") as denial:
+        with pytest.raises(BusDenied, match=words) as denial:
             await soon(link.subscribe(["a", "b"]))
-        assert denial.value.reason_code == 0x87
+        assert denial.value.reason_code == code
         await link.disconnect()
 
 
