@@ -201,6 +201,17 @@ async def test_what_is_not_fully_known_is_waited_for(bench: Bench) -> None:
     assert not await bench.scheduler.tick()
 
 
+async def test_while_the_log_is_still_being_read_nobody_is_thought_to_have_moved(bench: Bench) -> None:
+    await read(bench, "backend")
+    await rotate(bench)
+    await read(bench, "backend")
+    bench.core.follower._caught_up = False
+    assert not await bench.scheduler.tick()
+    bench.core.follower._caught_up = True
+    bench.scheduler.seen([NAME])
+    assert await bench.scheduler.tick()
+
+
 async def test_a_reading_under_way_during_the_rotation_is_counted(bench: Bench) -> None:
     await read(bench, "backend")
     reading = asyncio.create_task(read(bench, "worker"))
