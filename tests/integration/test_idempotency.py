@@ -69,6 +69,8 @@ def test_a_key_is_one_requests_and_one_clients(daemon: Daemon, unique: Unique) -
     daemon.api.create(name, "v1")
     daemon.api.put(f"/secret/{name}", {"value": "v2"}, keyed(key)).ok()
     daemon.api.put(f"/secret/{name}", {"value": "v3"}, keyed(key)).refused(422, "invalid-request")
+    other = daemon.api.create(unique("y"), "v1")["name"]
+    daemon.api.put(f"/secret/{other}", {"value": "v2"}, keyed(key)).refused(422, "invalid-request")
     daemon.api.as_("backend").put(f"/secret/{name}", {"value": "v2"}, keyed(key)).refused(403, "forbidden")
     assert daemon.api.put(f"/secret/{name}", {"value": "v3"}, keyed(unique("key"))).ok()["version"] == 3
 

@@ -8,6 +8,8 @@ import traceback
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from secretsd_client import HttpTransport, Response, SecretsError, SecretsUnavailable, _socket
 
 from tests.unit.client.daemon import FakeDaemon
@@ -36,6 +38,26 @@ async def test_every_status_comes_back_as_an_answer(daemon):
     async with HttpTransport(daemon.url, client_id="tester") as http:
         assert (await http.request("GET", "/secret/nothing")).status == 404
         assert (await http.request("POST", "/secret/db", body={"value": "x"})).status == 405
+
+
+async def test_a_redirect_is_not_followed_and_no_cookie_is_kept(daemon):
+    cookies = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        cookies.append(request.headers.get("Cookie"))
+        return web.Response(status=307, headers={"Location": f"{daemon.url}/secret/db", "Set-Cookie": "a=b"})
+
+    app = web.Application()
+    app.router.add_get("/secret/db", elsewhere)
+    # aiohttp's own jar keeps no cookie of an address; of a name it does.
+    async with (
+        TestServer(app, host="localhost") as server,
+        HttpTransport(f"http://localhost:{server.port}", client_id="tester", token="s3cret") as http,
+    ):
+        statuses = [(await http.request("GET", "/secret/db")).status for _ in range(2)]
+    assert statuses == [307, 307]
+    assert cookies == [None, None]
+    assert daemon.requests == []  # a token goes to nobody but whom it is for
 
 
 async def test_nobody_there_is_unavailable():
