@@ -122,6 +122,13 @@ def test_asked_for_again_it_is_a_new_incident_with_the_same_token_and_value() ->
     assert (again.token, again.version) == (pending().token, pending().version)
 
 
+def test_what_was_urgent_stays_so_when_somebody_asks_for_it_again() -> None:
+    leaked = under_way(urgent=True, attempts=7)
+    again = asked_again(leaked, Cause("ops", "again, please", urgent=False), START_MS + 1, 8).under_way
+    assert again is not None
+    assert again.urgent  # the old value leaked: its grace is over with the new one's arrival, whoever asks
+
+
 def test_a_cancelled_one_is_undone_at_once() -> None:
     after = cancelled(under_way(step="test", reported=True), Cause("ops"), START_MS + 1, 8).under_way
     assert after is not None
