@@ -44,6 +44,7 @@ mod socket;
 mod state;
 mod time;
 mod tls;
+mod token;
 mod trust;
 mod verify;
 mod watch;
