@@ -25,7 +25,7 @@ help: ## this list
 run: $(VENV)/.ready-$(RUN_KIND) ## try it: daemon, broker and a live client; Ctrl-C ends it (BUS_URL=… uses your broker)
 	@exec $(BIN)/python -m demo
 
-test: $(VENV)/.ready-dev tools-for-tests ## the whole suite but what the targets below add: some seven minutes on two cores
+test: $(VENV)/.ready-dev tools-for-tests ## the whole suite but what the targets below add: four to six minutes on two cores
 	$(BIN)/python -m pytest -m "not slow and not deploy and not home_assistant" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # pytest's 5 means that no test is marked so, which is no failure.
