@@ -246,8 +246,9 @@ def test_the_real_logrotate_loses_nothing_under_load(machine: Machine) -> None:
 def test_a_passphrase_that_comes_later_becomes_a_credential_as_documented(machine: Machine) -> None:
     """As doctor's fix, docs/keys.md and docs/systemd.md say, on a machine that had none."""
     (command,) = re.findall(r"(?m)^systemd-creds encrypt .*?/secretsd-passphrase", DOCS.read_text())
+    before = machine.run(f"{CTL} get x")
     machine.run(f"{CTL} key rotate passphrase --passphrase-file -", stdin="correct horse\n")
     machine.run(command, stdin="correct horse\n")
     machine.run(f"systemctl restart {UNIT}")
     assert "1 ok, 0 warnings" in machine.run(f"{CTL} doctor --only keys")
-    assert machine.run(f"{CTL} get x") == "first"
+    assert machine.run(f"{CTL} get x") == before
