@@ -100,9 +100,11 @@ def test_a_daemon_that_comes_and_goes_fifty_times_is_told_once_when_it_stays_awa
         for _ in range(BURST)
         for state in ("online", "offline")
     ]
+    daemon.sigkill()  # alive, it would say at once that it is online
+    home.wait_state(f"binary_sensor.{DEVICE}_connection", "off")
     published(broker, f"{daemon.prefix}/status/testnode", statuses)
     runs.wait("daemon_offline", ["offline"])
-    daemon.restart().wait_bus()
+    daemon.start().wait_bus()
     home.wait_state(f"binary_sensor.{DEVICE}_connection", "on")
 
 
