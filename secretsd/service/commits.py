@@ -76,15 +76,12 @@ def joined(drafts: Iterable[Draft]) -> Draft:
 
 async def in_slices(items: Iterable[Item], draft: Callable[[Sequence[Item]], Draft]) -> Draft:
     """Return one draft for all items, made slice by slice, so that others have their turn in between."""
-    events: list[OwedLine] = []
-    secrets: dict[str, SecretRecord | None] = {}
+    drafts: list[Draft] = []
     rest = iter(items)
     while part := tuple(islice(rest, ITEMS_AT_ONCE)):
-        drafted = draft(part)
-        events += drafted.events
-        secrets.update(drafted.secrets)
+        drafts.append(draft(part))
         await asyncio.sleep(0)
-    return Draft(events, secrets, {})
+    return joined(drafts)
 
 
 @dataclass(frozen=True, slots=True)
