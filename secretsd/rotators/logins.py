@@ -5,13 +5,19 @@ The value is a JSON object with the members `username` and `password`, as other 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from secrets import token_urlsafe
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from secretsd.crypto.sensitive import Sensitive
-from secretsd.rotators.errors import Refused
+from secretsd.rotators.errors import Refused, Retryable
+
+_UNKNOWN_BYTES: Final = 48
+"""Random bytes of a password that is kept nowhere."""
 
 
 class Login(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,3 +66,15 @@ def next_account(current: Sensitive, accounts: Sequence[str]) -> str:
 def next_login(generated: Sensitive, current: Sensitive, accounts: Sequence[str]) -> Login:
     """Return the login to rotate to: the account that `current` isn't of, with the generated password."""
     return Login(next_account(current, accounts), generated.reveal().decode())
+
+
+@contextmanager
+def ending(account: str) -> Iterator[str]:
+    """Give a password that nobody knows, for the account in use before: the one that it has may have leaked.
+
+    Where it can't be set, the failure says that the old one works still.
+    """
+    try:
+        yield token_urlsafe(_UNKNOWN_BYTES)
+    except (Refused, Retryable) as error:
+        raise type(error)(f"{account} still logs in with its old password: {error.reason}") from None

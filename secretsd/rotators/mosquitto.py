@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from secrets import token_urlsafe
 from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta
@@ -14,7 +13,7 @@ from secretsd_bus.dynsec import set_password, try_login
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators.errors import Refused, Retryable, RotatorError
 from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
-from secretsd.rotators.logins import Login, login_of, next_account, next_login
+from secretsd.rotators.logins import Login, ending, login_of, next_account, next_login
 from secretsd.rotators.places import stays_here
 
 Account = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -23,8 +22,6 @@ WRONG_PASSWORD: Final = frozenset({0x86, 0x87})
 """How a broker says that a login is wrong: bad user name or password, not authorised (the word of 3.1.1 too)."""
 MAY_PASS: Final = frozenset({0x88, 0x89, 0x93, 0x96, 0x97, 0x9F})
 """Server unavailable, busy, receive maximum, rates and quotas: another time it may be different."""
-UNKNOWN_BYTES: Final = 48
-"""Random bytes of a password that is kept nowhere."""
 LONGEST: Final = 65_535
 """Bytes of a password in MQTT's CONNECT."""
 
@@ -130,14 +127,12 @@ class Mosquitto(Rotator[MosquittoConfig]):
         return urgent and self.config.clients is not None
 
     async def finish(self, order: Order) -> None:
-        """Give the account that was in use before a password that nobody knows: the one that it has may have leaked."""
+        """End the login before: give its account a password that nobody knows."""
         before = self.next_account(order.new)
         if before is None:
             return
-        try:
-            await self._give(order, Login(before, token_urlsafe(UNKNOWN_BYTES)))
-        except (Refused, Retryable) as error:
-            raise type(error)(f"{before} still logs in with its old password: {error.reason}") from None
+        with ending(before) as password:
+            await self._give(order, Login(before, password))
 
     async def _give(self, order: Order, new: Login) -> None:
         """Set a password as the administrator."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import AsyncIterator, Collection, Iterator
-from secrets import token_urlsafe
 from typing import Annotated, Any, Final, Literal
 
 import psycopg
@@ -19,13 +18,12 @@ from psycopg import pq, sql
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators.errors import Refused, Retryable
 from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
+from secretsd.rotators.logins import ending
 from secretsd.rotators.pgvalue import Form, Login, Place, read, read_leniently, write
 from secretsd.rotators.places import stays_here
 
 CONNECT_SECS: Final = 10
 STATEMENT_MS: Final = 10_000
-UNKNOWN_BYTES: Final = 48
-"""Random bytes of a password that is kept nowhere."""
 LIBPQ_16: Final = 160_000
 """From this version on libpq can be told to answer nothing but SCRAM, and knows the system's authorities."""
 
@@ -163,17 +161,15 @@ class Postgres(Rotator[PostgresConfig]):
         return urgent and self.config.roles is not None
 
     async def finish(self, order: Order) -> None:
-        """Give the role that was in use before a password that nobody knows: the one that it has may have leaked."""
+        """End the login before: give its role a password that nobody knows."""
         before = self.next_account(order.new)
         admin = self.config.admin
         if before is None or admin is None:
             return
-        password = (await order.read(admin.secret)).reveal().decode()
-        try:
-            async with self._connected(Login(admin.user, password)) as connection:
-                await _alter(connection, Login(before, token_urlsafe(UNKNOWN_BYTES)))
-        except (Refused, Retryable) as error:
-            raise type(error)(f"{before} still logs in with its old password: {error.reason}") from None
+        administrator = Login(admin.user, (await order.read(admin.secret)).reveal().decode())
+        with ending(before) as password:
+            async with self._connected(administrator) as connection:
+                await _alter(connection, Login(before, password))
 
     def _login(self, value: Sensitive) -> Login:
         """Return the login to set or try: on the way back from a first rotation it can be a password alone."""

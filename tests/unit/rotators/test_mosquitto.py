@@ -21,6 +21,7 @@ from tests.support.dynsec import ADMIN, ADMIN_PASSWORD, DynsecBroker
 from tests.support.silence import silence
 from tests.support.tls import make_server_certificate
 from tests.support.waiting import free_port
+from tests.unit.rotators.urgency import check_the_login_before_is_ended
 
 numbers = itertools.count()
 ACCOUNTS = {f"account{n}": f"the first password of account{n}" for n in range(80)}
@@ -122,25 +123,7 @@ class TestTwoAccountsInTurn(Conformance):
         run(steps())
 
     def test_after_an_urgent_rotation_the_login_before_is_ended(self, end: Account) -> None:
-        async def steps() -> None:
-            rotation = Harness(end)
-            assert [rotation.rotator.finishes(urgent=urgent) for urgent in (False, True)] == [False, True]
-            await rotation.set()
-            assert await end.accepts(end.old)
-            unreachable = Harness(end, end.unreachable())
-            unreachable.order = rotation.order
-            with pytest.raises(Retryable, match="still logs in with its old password"):
-                await unreachable.finish()
-            for _ in range(2):
-                await rotation.finish()
-                assert await end.accepts(rotation.order.new)
-                assert not await end.accepts(end.old)
-            end.old = rotation.order.new
-            following = Harness(end)
-            await following.set()
-            await following.test()
-
-        run(steps())
+        run(check_the_login_before_is_ended(end))
 
 
 async def test_a_live_connection_with_the_new_password_survives_a_repeated_set(broker: DynsecBroker) -> None:

@@ -16,6 +16,7 @@ from secretsd.rotators.pgvalue import read
 from tests.support.postgres import SUPERUSER, SUPERUSER_PASSWORD, Postgres, needs_postgres
 from tests.support.silence import silence
 from tests.support.waiting import free_port
+from tests.unit.rotators.urgency import check_the_login_before_is_ended
 
 pytestmark = needs_postgres
 
@@ -119,22 +120,7 @@ async def test_after_an_urgent_rotation_of_two_roles_the_login_before_is_ended(
 ) -> None:
     roles = [new_role("x"), new_role("never used")]
     end = server_end({**where, "roles": roles, **ADMIN}, Sensitive(f"postgresql://{roles[0]}:x@h/d".encode()))
-    rotation = Harness(end)
-    assert [rotation.rotator.finishes(urgent=urgent) for urgent in (False, True)] == [False, True]
-    await rotation.set()
-    assert await end.accepts(end.old)
-    unreachable = Harness(end, end.unreachable())
-    unreachable.order = rotation.order
-    with pytest.raises(Retryable, match="still logs in with its old password"):
-        await unreachable.finish()
-    for _ in range(2):
-        await rotation.finish()
-        assert await end.accepts(rotation.order.new)
-        assert not await end.accepts(end.old)
-    end.old = rotation.order.new
-    following = Harness(end)
-    await following.set()
-    await following.test()
+    await check_the_login_before_is_ended(end)
 
 
 async def test_a_server_with_another_authoritys_certificate_is_given_nothing(
