@@ -282,18 +282,19 @@ def test_the_end_of_a_grace_doesnt_move_what_is_held() -> None:
     assert agenda.next_instant() == SUNDAY.next_open(now)
 
 
+def begun(record: SecretRecord, now: int) -> Pending:
+    return Pending(replace(record.current, version=2), "token", "set", "rotated", "secretsd", None, False, 0, 0, now)
+
+
 def test_others_keep_clear_of_a_rotation_on_its_way_until_it_is_known_to_fail() -> None:
     rules = policy(rule("a", DAY_MS, not_with=("b",), gap_ms=HOUR_MS), rule("b", DAY_MS))
     records = made(rules, {"a": START_MS, "b": START_MS - 1})
     now = START_MS + DAY_MS
-    under_way = Pending(
-        replace(records["b"].current, version=2), "token", "set", "rotated", "secretsd", None, False, 0, 0, now
-    )
-    records["b"] = replace(records["b"], pending=under_way)
+    records["b"] = replace(records["b"], pending=begun(records["b"], now))
     agenda = Agenda(records, rules)
     assert list(agenda.due(now)) == []
     assert agenda.next_instant() == now + HOUR_MS
-    records["b"] = replace(records["b"], pending=replace(under_way, reported=True))
+    records["b"] = replace(records["b"], pending=replace(begun(records["b"], now), reported=True))
     agenda.update(["b"], records)
     assert [(name, due.rotate) for name, _, due in agenda.due(now + 1)] == [("b", False), ("a", True)]
 
@@ -302,10 +303,7 @@ def test_a_distance_counts_from_when_a_rotation_arrives_however_long_that_takes(
     rules = policy(rule("a", DAY_MS, not_with=("b",), gap_ms=HOUR_MS), rule("b", DAY_MS), rule("c", DAY_MS))
     records = made(rules, {"a": START_MS, "b": START_MS - 1, "c": START_MS + HOUR_MS})
     now = START_MS + DAY_MS
-    under_way = Pending(
-        replace(records["b"].current, version=2), "token", "set", "rotated", "secretsd", None, False, 0, 0, now
-    )
-    records["b"] = replace(records["b"], pending=under_way)
+    records["b"] = replace(records["b"], pending=begun(records["b"], now))
     agenda = Agenda(records, rules)
     assert list(agenda.due(now)) == []
     # What nothing separates from it goes on; the other one waits as long again.
