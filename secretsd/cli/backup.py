@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import click
 from secretsd_bus import rfc3339
@@ -33,8 +32,6 @@ from secretsd.daemon import passphrase
 from secretsd.daemon.firststart import StateFiles
 from secretsd.daemon.opening import load_master_keys
 from secretsd.errors import SecretsdError
-
-_FILE: Final = EXISTING_FILE
 
 
 @click.group(cls=Commands)
@@ -77,15 +74,15 @@ def create(
 
 
 @backup.command
-@click.argument("file", type=_FILE, metavar="FILE")
+@click.argument("file", type=EXISTING_FILE, metavar="FILE")
 @opening_options
 @click.option(
     "--master-key",
-    type=_FILE,
+    type=EXISTING_FILE,
     metavar="FILE",
     help="The master key of the vault in it. Default: the one that the configuration names, where it is there.",
 )
-@click.option("--pubkey", type=_FILE, metavar="PEM", help="The key that the log begins with, kept elsewhere.")
+@click.option("--pubkey", type=EXISTING_FILE, metavar="PEM", help="The key that the log begins with, kept elsewhere.")
 @config_option()
 @json_option
 @click.pass_obj
@@ -117,7 +114,7 @@ def verify(
 
 
 @backup.command
-@click.argument("file", type=_FILE, metavar="[FILE]", required=False)
+@click.argument("file", type=EXISTING_FILE, metavar="[FILE]", required=False)
 @opening_options
 @click.option(
     "--accept-older",
@@ -166,7 +163,7 @@ def restore(
 
 
 @backup.command("settings")
-@click.argument("file", type=_FILE, metavar="FILE")
+@click.argument("file", type=EXISTING_FILE, metavar="FILE")
 @opening_options
 @click.option(
     "--to",

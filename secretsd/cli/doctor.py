@@ -20,7 +20,6 @@ from secretsd.cli.options import EXISTING_FILE, Settings, config_option, connect
 from secretsd.cli.output import console, emit_json, print_table
 from secretsd.cli.terminal import printable
 
-_FILE: Final = EXISTING_FILE
 _NAMES: Final = [check.name for check in CHECKS]
 _WIDTH: Final = max(map(len, _NAMES))
 
@@ -55,7 +54,7 @@ class Looked:
     "--skip", type=click.Choice(_NAMES), multiple=True, metavar="NAME", help="Leave this check out; may be repeated."
 )
 @click.option("--foreign-user", metavar="NAME", help="A user of the broker who has no rights under the prefix.")
-@click.option("--foreign-password-file", type=_FILE, metavar="FILE", help="The file with that user's password.")
+@click.option("--foreign-password-file", type=EXISTING_FILE, metavar="FILE", help="The file with that user's password.")
 @click.option("--list", "list_only", is_flag=True, help="List the checks, make none.")
 @connection_options
 @click.pass_obj

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,9 +11,8 @@ from secretsd.cli.moving.migration import Asked, Migration
 from secretsd.cli.moving.plan import Choice
 from secretsd.cli.moving.sealed import SealTo
 from secretsd.cli.options import EXISTING_FILE, Settings, connection_options
+from secretsd.cli.sealing import sealing_options
 from secretsd.cli.session import Session
-
-_FILE: Any = EXISTING_FILE
 
 
 def _print_map(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -24,13 +22,13 @@ def _print_map(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 
 @click.command("import-env")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=EXISTING_FILE)
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan, and do nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask; on a terminal it is asked after the plan.")
 @click.option(
     "--map",
     "map_file",
-    type=_FILE,
+    type=EXISTING_FILE,
     metavar="FILE",
     help="The table that says what becomes of each variable, instead of the built-in one.",
 )
@@ -63,15 +61,7 @@ def _print_map(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 @click.option(
     "--backup", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Seal the .env into FILE first."
 )
-@click.option(
-    "--recipient",
-    "recipients",
-    multiple=True,
-    metavar="AGE",
-    help="Seal it to this age recipient or SSH key; may be repeated.",
-)
-@click.option("--recipients-file", type=_FILE, metavar="FILE", help="Seal it to the recipients in FILE, one a line.")
-@click.option("--passphrase-file", type=_FILE, metavar="FILE", help="Seal it under the passphrase in FILE (0600).")
+@sealing_options
 @click.option(
     "--history",
     "histories",

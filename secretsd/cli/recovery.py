@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -26,18 +26,17 @@ from secretsd.daemon.recoveryfile import RecoveryKey
 from secretsd.errors import SecretsdError
 
 F = TypeVar("F", bound=Callable[..., Any])
-_FILE: Final = EXISTING_FILE
 
 _identity_option = click.option(
     "-i",
     "--identity",
-    type=_FILE,
+    type=EXISTING_FILE,
     metavar="FILE",
     help="The age identity (or SSH private key) of one of the people whom the file is sealed to.",
 )
 _passphrase_option = click.option(
     "--passphrase-file",
-    type=_FILE,
+    type=EXISTING_FILE,
     metavar="FILE",
     help="The file with the recovery file's passphrase. Default: asked for, or read from standard input.",
 )
@@ -61,7 +60,13 @@ def recovery() -> None:
     "-r", "--recipient", "recipients", multiple=True, metavar="KEY", help="An age1… or SSH public key; may be repeated."
 )
 @click.option(
-    "-R", "--recipients-file", "recipient_files", type=_FILE, multiple=True, metavar="FILE", help="A file of such keys."
+    "-R",
+    "--recipients-file",
+    "recipient_files",
+    type=EXISTING_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="A file of such keys.",
 )
 @_passphrase_option
 @config_option()
@@ -101,12 +106,12 @@ def export(
 
 
 @recovery.command
-@click.argument("file", type=_FILE)
+@click.argument("file", type=EXISTING_FILE)
 @_identity_option
 @_passphrase_option
 @click.option(
     "--vault",
-    type=_FILE,
+    type=EXISTING_FILE,
     metavar="FILE",
     help="Try it on this vault.json, such as a backup's, instead of the live one.",
 )
@@ -146,7 +151,7 @@ def drill(
 
 
 @recovery.command("import")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=EXISTING_FILE)
 @_identity_option
 @_passphrase_option
 @click.option("--replace", is_flag=True, help="Also where master.key opens the vault, or its passphrase isn't known.")

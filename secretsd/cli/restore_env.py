@@ -13,14 +13,14 @@ from secretsd.cli.options import EXISTING_FILE, Settings, insist, json_option
 from secretsd.cli.output import emit_json
 from secretsd.cli.terminal import note
 
-_FILE = EXISTING_FILE
-
 
 @click.command("restore-env")
-@click.argument("backup", type=_FILE)
+@click.argument("backup", type=EXISTING_FILE)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("-i", "--identity", type=_FILE, metavar="FILE", help="The age identity or SSH key that opens the backup.")
-@click.option("--passphrase-file", type=_FILE, metavar="FILE", help="The passphrase that opens it (0600).")
+@click.option(
+    "-i", "--identity", type=EXISTING_FILE, metavar="FILE", help="The age identity or SSH key that opens the backup."
+)
+@click.option("--passphrase-file", type=EXISTING_FILE, metavar="FILE", help="The passphrase that opens it (0600).")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask when FILE exists and is another.")
 @json_option
 @click.pass_obj
