@@ -87,7 +87,7 @@ def broker() -> None:
     "--listen",
     type=_Listen(),
     metavar="ADDR:PORT",
-    help="Where Mosquitto listens. Default: as bus.url says; beyond loopback only with TLS.",
+    help="Where Mosquitto listens. Default: as bus.url says, which beyond loopback takes TLS.",
 )
 @click.option(
     "--broker-cert", type=_FILE, metavar="PEM", help="The broker's certificate, for mqtts://; readable by its user."
@@ -193,6 +193,8 @@ def _show(plan: Plan, steps: list[str], *, dry_run: bool) -> None:
                 click.echo("".join(_difference(one)), nl=False)
     if not steps:
         note("nothing is to be done")
+    if plan.warning is not None:
+        note(f"warning: {plan.warning}")
     for number, step in enumerate(steps, 1):
         note(f"next {number}: {step}")
 
@@ -207,5 +209,6 @@ def _as_json(plan: Plan, steps: list[str], *, dry_run: bool) -> dict[str, Any]:
         "dry_run": dry_run,
         "files": [{"path": str(one.path), "state": one.standing} for one in plan.files],
         "users": [{"name": one.user, "password": one.made, "password_file": str(one.file)} for one in plan.logins],
+        "warnings": [] if plan.warning is None else [plan.warning],
         "next": steps,
     }

@@ -71,6 +71,8 @@ class Plan:
     logins: Sequence[Login]
     daemon: str
     listener: Path
+    warning: str | None = None
+    """What is unsafe about where Mosquitto is to listen, and was asked for."""
 
     @property
     def changed(self) -> list[Planned]:
@@ -110,7 +112,8 @@ def work_out(config: Config, policy: Policy, names: Collection[str], places: Pla
     before = content_of(places.acl)
     rights = Planned(places.acl, marked(places.acl, before, acl.block(everyone), last=True), before, broker)
     clear, hashes, logins = _logins(config, [one.name for one in everyone], daemon, places, wishes)
-    return Plan([*clear, replace(hashes, owner=broker), rights, configuration], logins, daemon, places.listener)
+    written = [*clear, replace(hashes, owner=broker), rights, configuration]
+    return Plan(written, logins, daemon, places.listener, _warning(listening))
 
 
 def names_in(vault: Path) -> list[str]:
@@ -208,6 +211,20 @@ def _loopback(host: str) -> str | None:
         return host if ip_address(host).is_loopback else None
     except ValueError:
         return None
+
+
+def _warning(made: Listener) -> str | None:
+    """Return what is unsafe about where it listens: an address that is no loopback's and no private network's."""
+    if made.cert is not None or made.address is None:
+        return None
+    address = ip_address(made.address)
+    if address.is_private and not address.is_unspecified:
+        return None
+    where = "all of this machine's addresses" if address.is_unspecified else f"{address}, a public address,"
+    return (
+        f"Mosquitto listens on {where} without TLS: whoever is on the way reads the passwords; "
+        "write bus.url as mqtts:// and give --broker-cert and --broker-key, or name a private address"
+    )
 
 
 def _told(made: Listener, places: Places) -> list[str]:

@@ -110,9 +110,29 @@ def test_a_certificate_is_kept_by_the_next_run(place: Installation) -> None:
     assert "\nlistener 8883\ncertfile /c.pem\nkeyfile /k.pem\n" in text
 
 
-def test_a_private_address_may_be_named_without_tls(place: Installation) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "172.18.0.2", "fd00::2"])
+def test_a_private_address_may_be_named_without_tls(place: Installation, address: str) -> None:
     place.configure({"bus": {"url": "mqtt://mosquitto:1883"}})
-    assert "\nlistener 1884 172.18.0.2\n" in content(plan(place, Wishes(listen=("172.18.0.2", 1884))), "jarvis.conf")
+    named = plan(place, Wishes(listen=(address, 1884)))
+    assert f"\nlistener 1884 {address}\n" in content(named, "jarvis.conf")
+    assert named.warning is None
+
+
+@pytest.mark.parametrize(
+    ("address", "said"), [("0.0.0.0", "all of this machine's"), ("::", "all of"), ("8.8.8.8", "8.8.8.8, a public")]
+)
+def test_an_address_that_strangers_reach_comes_with_a_warning(place: Installation, address: str, said: str) -> None:
+    place.configure({"bus": {"url": "mqtt://mosquitto:1883"}})
+    named = plan(place, Wishes(listen=(address, 1884)))
+    assert f"\nlistener 1884 {address}\n" in content(named, "jarvis.conf")
+    assert said in str(named.warning)
+    assert "--broker-cert" in str(named.warning)
+
+
+def test_with_tls_any_address_will_do(place: Installation) -> None:
+    place.configure({"bus": {"url": "mqtts://broker.lan"}})
+    named = plan(place, Wishes(listen=("0.0.0.0", 8883), cert=Path("/c.pem"), key=Path("/k.pem")))
+    assert named.warning is None
 
 
 def test_a_password_that_others_may_read_is_refused(place: Installation) -> None:
