@@ -102,6 +102,7 @@ def test_who_lags_is_named_at_the_deadline(daemon: Daemon, settings: Settings) -
         eventually(lambda: states(daemon, name)["web"] == "in-use", "web has moved")
         assert previous(daemon, name)["version"] == 1
         (event,) = eventually(lambda: retired(daemon, name), "the deadline")
+        daemon.wait_in_force(event["generation"])
     assert set(event["laggards"]) == {"worker/w-1"}
     assert (event["laggard_count"], event["reason"]) == (1, "grace is over")
     assert states(daemon, name)["worker/w-1"] == "outdated"

@@ -193,6 +193,19 @@ class Daemon:
         """Ask for a reload (SIGHUP); it happens soon."""
         self.signal(signal.SIGHUP)
 
+    def follow_policy(self, policy: Any = None) -> None:
+        """Ask for a reload, of `policy` where one is given, and wait until it is in force."""
+        if policy is not None:
+            self.write_policy(policy)
+        before = len(self.events("policy.reloaded"))
+        self.reload()
+        lines = eventually(lambda: self.events("policy.reloaded")[before:], "the policy is reloaded")
+        self.wait_in_force(lines[-1]["data"]["generation"])
+
+    def wait_in_force(self, generation: int) -> None:
+        """Wait until a commit is in force: its lines are in the file a moment before."""
+        eventually(lambda: self.api.get("/bus").position[1] >= generation, f"generation {generation} is in force")
+
     def close(self) -> None:
         """End the process and remove its folder."""
         if self.process is not None and self.process.poll() is None:
@@ -252,5 +265,5 @@ class Daemon:
         return [json.loads(line) for line in self.audit_path.read_bytes().rpartition(b"\n")[0].splitlines()]
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        """Return the audit lines of one type (after `jarvis.secretsd.`)."""
+        """Return the audit lines of one type (after `jarvis.secretsd.`); see `wait_in_force`."""
         return [line for line in self.lines() if line["type"] == f"jarvis.secretsd.{kind}"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import Final, Self
 
 from tests.support.broker import Broker
 from tests.support.daemon import COMMANDS, Daemon
-from tests.support.waiting import eventually
 
 _SHIM: Final = f"""#!{sys.executable} -ES
 import socket, sys
@@ -119,6 +117,4 @@ class Host:
             self.daemon.terminate()
 
     def _reload(self) -> None:
-        before = len(self.daemon.events("policy.reloaded"))
-        self.daemon.signal(signal.SIGHUP)
-        eventually(lambda: len(self.daemon.events("policy.reloaded")) > before, "the policy is reloaded")
+        self.daemon.follow_policy()

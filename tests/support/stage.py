@@ -208,12 +208,9 @@ class Stage:
 
     def allow(self, client: str, clause: dict[str, Any] | None) -> None:
         """Change one client of the policy, or take it out, and reload."""
-        clients = {**POLICY["clients"], client: clause}
-        policy = {**POLICY, "clients": {name: one for name, one in clients.items() if one is not None}}
-        self.daemon.write_policy(policy)
-        before = len(self.daemon.events("policy.reloaded"))
-        self.daemon.reload()
-        eventually(lambda: len(self.daemon.events("policy.reloaded")) > before, "the policy is reloaded")
+        clients: dict[str, Any] = {**POLICY["clients"], client: clause}
+        clients = {name: one for name, one in clients.items() if one is not None}
+        self.daemon.follow_policy({**POLICY, "clients": clients})
 
     def _ctl(self, *words: str) -> None:
         command = [str(COMMANDS / "secretsctl"), *words, "--config", str(self.daemon.config_path)]

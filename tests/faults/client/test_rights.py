@@ -27,10 +27,7 @@ def allow(daemon: Daemon, *names: str) -> None:
     clients: dict[str, Any] = {key: value for key, value in POLICY["clients"].items() if key != CLIENT}
     if names:
         clients[CLIENT] = {"allow": list(names), "can": ["read"]}
-    before = len(daemon.events("policy.reloaded"))
-    daemon.write_policy({**POLICY, "clients": clients})
-    daemon.reload()
-    eventually(lambda: len(daemon.events("policy.reloaded")) > before, "the policy is reloaded")
+    daemon.follow_policy({**POLICY, "clients": clients})
 
 
 def gone(service: Service, name: str) -> bool:
