@@ -48,7 +48,8 @@ class Child:
         if self.running:
             self.process.terminate()
         try:
-            await asyncio.wait_for(self.process.wait(), PATIENCE_SECS)
+            async with asyncio.timeout(PATIENCE_SECS):
+                await self.process.wait()
         except TimeoutError:
             self.process.kill()
             await self.process.wait()

@@ -80,7 +80,8 @@ class Seen(Generic[T]):
 async def within(future: asyncio.Future[T], what: str) -> T:
     """Await the result; raises TryoutError, naming what didn't come, after fifteen seconds."""
     try:
-        return await asyncio.wait_for(future, DEADLINE_SECS)
+        async with asyncio.timeout(DEADLINE_SECS):
+            return await future
     except TimeoutError:
         raise TryoutError(f"{what} did not come within {DEADLINE_SECS:.0f} s; the logs in .run say more") from None
 

@@ -191,7 +191,8 @@ class Link:
                 with contextlib.closing(Farewell(connection)) as farewell:
                     self._wire.disconnect()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(asyncio.shield(self.closed), _FLUSH_SECS)
+                        async with asyncio.timeout(_FLUSH_SECS):
+                            await asyncio.shield(self.closed)
                     await farewell.wait()
         finally:
             self.abort("closed")

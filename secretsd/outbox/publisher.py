@@ -207,7 +207,8 @@ class Publisher:
                 self._trouble = trouble
             held = 0.0 if self._stood_since is None else self._now() - self._stood_since
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._retry.wait(), backoff.next(held))
+                async with asyncio.timeout(backoff.next(held)):
+                    await self._retry.wait()
             self._retry.clear()
 
     async def _one_connection(self) -> str:

@@ -178,7 +178,8 @@ class Session:
         with contextlib.suppress(BusDenied, BusLost, TimeoutError):
             offline = status(self._sealer, "offline", self._clock)
             published = self._link.publish(self._topics.status(self._bus.node), offline.raw, retain=True)
-            await asyncio.wait_for(published, 1.0)
+            async with asyncio.timeout(1.0):
+                await published
 
     def _publish_next(self) -> bool:
         """Publish one message, by precedence; False when there is none, or when the log has to be read on first.

@@ -261,7 +261,8 @@ async def test_the_async_client_does_the_same(settings: dict[str, str], api: Api
         told: asyncio.Queue[Secret] = asyncio.Queue()
         client.on_change(name, told.put_nowait)
         await asyncio.to_thread(api.rotate, name)
-        secret = await asyncio.wait_for(told.get(), PATIENCE_SECS)
+        async with asyncio.timeout(PATIENCE_SECS):
+            secret = await told.get()
         assert secret.value != old
         assert await client.get_secret(name) == secret.value
 

@@ -62,7 +62,8 @@ class Ear:
     async def say(self, topic: str) -> bool:
         """Publish a message without content or consequence; tell whether the broker acknowledged it."""
         try:
-            await asyncio.wait_for(self.link.publish(topic, PAYLOAD), HEAR_SECS)
+            async with asyncio.timeout(HEAR_SECS):
+                await self.link.publish(topic, PAYLOAD)
         except (BusDenied, BusLost, TimeoutError):
             return False
         return True
@@ -70,7 +71,8 @@ class Ear:
     async def listen(self, filters: Sequence[str]) -> bool:
         """Subscribe; tell whether the broker grants it. That proves no right: Mosquitto grants what its ACL denies."""
         try:
-            await asyncio.wait_for(self.link.subscribe(filters), HEAR_SECS)
+            async with asyncio.timeout(HEAR_SECS):
+                await self.link.subscribe(filters)
         except (BusDenied, BusLost, TimeoutError):
             return False
         return True

@@ -126,7 +126,8 @@ async def test_a_key_that_is_not_at_hand_is_not_introduced(path: Path, log: Audi
 
 
 async def test_nothing_to_say_is_said_at_once(log: AuditLog) -> None:
-    assert await asyncio.wait_for(log.append(), 5) == []
+    async with asyncio.timeout(5):
+        assert await log.append() == []
 
 
 @pytest.mark.parametrize(("call", "number"), [("write", errno.ENOSPC), ("fdatasync", errno.EIO)])

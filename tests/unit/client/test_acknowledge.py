@@ -31,7 +31,8 @@ async def test_a_watched_version_is_acknowledged_and_each_later_one_after_its_ca
         first = kid(daemon)
         await until(lambda: daemon.acknowledged == [("db", first)], "the first version is acknowledged")
         daemon.put("db", "second")
-        await asyncio.wait_for(entered.wait(), 10)
+        async with asyncio.timeout(10):
+            await entered.wait()
         daemon.put("later", "x")
         await client.on_change("later", lambda _: None)
         await until(lambda: len(daemon.acknowledged) > 1, "what came later is acknowledged")
@@ -66,7 +67,8 @@ async def test_a_version_whose_callback_failed_is_not_acknowledged(daemon):
         first = kid(daemon)
         await until(lambda: daemon.acknowledged == [("db", first)], "the first version is acknowledged")
         daemon.put("db", "second")
-        await asyncio.wait_for(told.wait(), 10)
+        async with asyncio.timeout(10):
+            await told.wait()
         daemon.put("other", "x")
         await client.on_change("other", lambda _: None)
         await until(lambda: ("other", kid(daemon, "other")) in daemon.acknowledged, "what came later is")
@@ -79,7 +81,8 @@ async def test_the_switch_turns_it_off_and_what_is_said_by_hand_is_said(daemon):
     async with AsyncSecretsClient(settings) as client:
         await client.on_change("db", told.put_nowait)
         daemon.put("db", "second")
-        secret = await asyncio.wait_for(told.get(), 10)
+        async with asyncio.timeout(10):
+            secret = await told.get()
         assert daemon.acknowledged == []
         client.acknowledge(secret)
         await until(lambda: daemon.acknowledged == [("db", secret.kid)], "it is said")
@@ -92,7 +95,8 @@ async def test_what_could_not_be_said_is_said_later_and_only_the_newest(daemon):
         await client.on_change("db", told.put_nowait)
         for value in ("second", "third"):
             daemon.put("db", value)
-            assert (await asyncio.wait_for(told.get(), 10)).value == value
+            async with asyncio.timeout(10):
+                assert (await told.get()).value == value
         await until(lambda: daemon.asked("/secret/db/ack") > 0, "it was tried")
         daemon.refuse_acknowledgements = None
         await until(lambda: daemon.acknowledged, "it is said")

@@ -78,7 +78,8 @@ async def test_a_callback_of_the_asyncio_client_may_close_it(daemon):
 
     await client.on_change("db", closes)
     daemon.put("db", "second")
-    await asyncio.wait_for(closed.wait(), 10)
+    async with asyncio.timeout(10):
+        await closed.wait()
     await until(lambda: not client._tasks, "no task is left")
     with pytest.raises(SecretsError, match="closed"):
         await client.get("db")

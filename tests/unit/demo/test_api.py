@@ -56,7 +56,8 @@ def place(tmp_path: Path) -> Place:
 
 async def test_the_daemon_that_signs_with_this_place_s_key_is_the_one_awaited(place: Place) -> None:
     async with running("secretsd", LIVES, log=place.log("secretsd")) as child, who_answers(OURS, place) as (api, _):
-        await asyncio.wait_for(demo_api._serves(child, api, place), 20)
+        async with asyncio.timeout(20):
+            await demo_api._serves(child, api, place)
 
 
 async def test_another_daemon_on_the_port_is_not_taken_for_ours_and_gets_no_token(place: Place) -> None:
@@ -65,5 +66,6 @@ async def test_another_daemon_on_the_port_is_not_taken_for_ours_and_gets_no_toke
         who_answers(ANOTHER, place) as (api, asked),
     ):
         with pytest.raises(TryoutError, match="the port is taken"):
-            await asyncio.wait_for(demo_api._serves(child, api, place), 20)
+            async with asyncio.timeout(20):
+                await demo_api._serves(child, api, place)
     assert not any("Authorization" in request.headers for request in asked)

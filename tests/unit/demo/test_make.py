@@ -37,7 +37,8 @@ async def test_a_real_make_that_is_interrupted_alone_is_noticed(waiting_make: in
     noticed = asyncio.Event()
     following = asyncio.create_task(make.follow(Path(f"/proc/{waiting_make}/status"), noticed.set))
     os.kill(waiting_make, signal.SIGINT)
-    await asyncio.wait_for(noticed.wait(), 10)
+    async with asyncio.timeout(10):
+        await noticed.wait()
     await following
 
 

@@ -26,7 +26,8 @@ async def test_a_flood_is_lost_beyond_what_fits_and_the_first_messages_stay() ->
     kept = [(await inbox.get()).payload for _ in range(MESSAGES_MOST)]
     assert kept == [b"%d" % number for number in range(MESSAGES_MOST)]
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(inbox.get(), 0.01)
+        async with asyncio.timeout(0.01):
+            await inbox.get()
 
 
 @pytest.mark.parametrize(("size", "kept"), [(PAYLOAD_MOST, PAYLOAD_MOST), (PAYLOAD_MOST + 1, 1)])
