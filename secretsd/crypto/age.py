@@ -1,11 +1,12 @@
 """Files sealed in the age format (age-encryption.org/v1), so that the `age` command opens them too.
 
 What leaves the daemon's folder (backups, a recovery file, an old .env) is sealed to people, not to a machine: to a
-passphrase, or to recipients of whom each opens it alone. rage does the work, through its bindings pyrage.
+passphrase (`agepassphrase`), or to recipients of whom each opens it alone: that rage does, through its bindings pyrage.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 import pyrage
 from pyrage import ssh, x25519
 
+from secretsd.crypto import agepassphrase
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import AgeError
 
@@ -77,17 +79,16 @@ def identities(data: bytes) -> Identities:
 
 
 def seal(data: Sensitive, to: Recipients | Sensitive) -> bytes:
-    """Return `data` sealed to recipients, or under a passphrase (scrypt, about a second by intent).
+    """Return `data` sealed to recipients, or under a passphrase (scrypt, about a second).
 
     age makes a fresh file key for each file, so no nonce of its payload ever meets the same key twice. Raises
     AgeError for an empty passphrase.
     """
     if isinstance(to, Recipients):
         return pyrage.encrypt(data.reveal(), to.keys)
-    passphrase = _text(to)
-    if not passphrase:
-        raise AgeError("an empty passphrase protects nothing: give a real one")
-    return pyrage.passphrase.encrypt(data.reveal(), passphrase)
+    sealed = io.BytesIO()
+    agepassphrase.seal(io.BytesIO(data.reveal()).read, sealed.write, passphrase_to_seal_under(to))
+    return sealed.getvalue()
 
 
 def open_sealed(sealed: bytes, using: Identities | Sensitive) -> Sensitive:
@@ -95,18 +96,37 @@ def open_sealed(sealed: bytes, using: Identities | Sensitive) -> Sensitive:
 
     Raises AgeError when it is no age file, takes the other kind of key, is damaged, or doesn't open with this one.
     """
-    if not is_age(sealed):
-        raise AgeError("this is no age file: it is truncated, or another file than meant")
-    if takes_passphrase(sealed) and isinstance(using, Identities):
-        raise AgeError("this file is sealed under a passphrase, not to recipients: give the passphrase")
-    if not takes_passphrase(sealed) and not isinstance(using, Identities):
-        raise AgeError("this file is sealed to recipients, not under a passphrase: give an identity file")
+    check_key_fits(sealed, using)
+    if isinstance(using, Sensitive):
+        opened = io.BytesIO()
+        agepassphrase.unseal(io.BytesIO(sealed), opened.write, using.reveal())
+        return Sensitive(opened.getvalue())
     try:
-        if isinstance(using, Identities):
-            return Sensitive(pyrage.decrypt(sealed, using.keys))
-        return Sensitive(pyrage.passphrase.decrypt(sealed, _text(using)))
+        return Sensitive(pyrage.decrypt(sealed, using.keys))
     except (pyrage.DecryptError, ValueError):
-        raise AgeError("it doesn't open: the passphrase or identity is another one, or the file is damaged") from None
+        raise AgeError("it doesn't open: the identity is another one, or the file is damaged or cut short") from None
+
+
+def check_key_fits(head: bytes, using: Identities | Sensitive) -> None:
+    """Return when what begins with `head` is an age file that takes such a key as `using`. Raises AgeError."""
+    if not is_age(head):
+        raise AgeError("this is no age file: it is truncated, or another file than meant")
+    if takes_passphrase(head) and isinstance(using, Identities):
+        raise AgeError("this file is sealed under a passphrase, not to recipients: give the passphrase")
+    if not takes_passphrase(head) and not isinstance(using, Identities):
+        raise AgeError("this file is sealed to recipients, not under a passphrase: give an identity file")
+
+
+def passphrase_to_seal_under(passphrase: Sensitive) -> bytes:
+    """Return its bytes. Raises AgeError for an empty one, and for one that nobody could type: it is no UTF-8."""
+    revealed = passphrase.reveal()
+    if not revealed:
+        raise AgeError("an empty passphrase protects nothing: give a real one")
+    try:
+        revealed.decode()
+    except UnicodeDecodeError:
+        raise AgeError("a passphrase is UTF-8 text") from None
+    return revealed
 
 
 def is_age(data: bytes) -> bool:
@@ -122,10 +142,3 @@ def takes_passphrase(sealed: bytes) -> bool:
 def _meant(lines: Sequence[str]) -> list[tuple[int, str]]:
     stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
     return [(number, line) for number, line in stripped if line and not line.startswith("#")]
-
-
-def _text(passphrase: Sensitive) -> str:
-    try:
-        return passphrase.reveal().decode()
-    except UnicodeDecodeError:
-        raise AgeError("a passphrase is UTF-8 text") from None

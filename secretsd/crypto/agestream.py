@@ -1,7 +1,4 @@
-"""age files of any size, sealed and opened as a stream where age's bindings allow it (docs/backup.md).
-
-To recipients nothing is held in memory. Under a passphrase the bindings take the whole: so much memory is needed.
-"""
+"""age files of any size, sealed and opened as a stream (docs/backup.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import IO, Final, Protocol
 
 import pyrage
 
-from secretsd.crypto import age
+from secretsd.crypto import age, agepassphrase
 from secretsd.crypto.age import Identities, Recipients
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import AgeError
@@ -62,7 +59,7 @@ class _Target(io.BufferedIOBase):
 def seal(source: Readable, target: IO[bytes], to: Recipients | Sensitive) -> None:
     """Write what `source` gives to `target`, sealed. Raises AgeError, and whatever reading or writing raised."""
     if isinstance(to, Sensitive):
-        _Target(target).write(age.seal(Sensitive(source.read()), to))
+        agepassphrase.seal(source.read, _Target(target).write, age.passphrase_to_seal_under(to))
         return
     reading, writing = _Source(source), _Target(target)
     try:
@@ -80,10 +77,9 @@ def unseal(source: IO[bytes], target: IO[bytes], using: Identities | Sensitive) 
     """
     head = source.read(_HEAD_BYTES)
     source.seek(0)
-    if not age.is_age(head) or age.takes_passphrase(head) or isinstance(using, Sensitive):
-        # Small by nature, or a refusal: the rules are the same as for what is held in memory.
-        whole = head if not age.is_age(head) else source.read()
-        _Target(target).write(age.open_sealed(whole, using).reveal())
+    age.check_key_fits(head, using)
+    if isinstance(using, Sensitive):
+        agepassphrase.unseal(source, _Target(target).write, using.reveal())
         return
     reading, writing = _Source(source), _Target(target)
     try:
