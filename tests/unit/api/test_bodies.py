@@ -55,6 +55,10 @@ def refused(data: bytes, kind: type[Request] = PutSecret) -> Problem:
         pytest.param(b"[" * 17 + b"]" * 17, id="17 deep"),
         pytest.param(b'{"a":' * 100_000, id="100,000 deep"),
         pytest.param(b"[" + b"[]," * 250_000 + b"[]]", id="250,000 arrays"),
+        pytest.param(b'"' * 8 * 1024 * 1024, id="8 MiB of quotes"),
+        pytest.param(b'"' + b'\\"' * 4 * 1024 * 1024, id="8 MiB of escaped quotes"),
+        pytest.param(b'"' + b'\\"' * 4 * 1024 * 1024 + b"\\", id="8 MiB of escaped quotes and half an escape"),
+        pytest.param(b"\\" * 8 * 1024 * 1024, id="8 MiB of backslashes"),
     ],
 )
 def test_what_cannot_be_read_in_one_way_is_400(data: bytes) -> None:
@@ -73,6 +77,24 @@ def test_what_cannot_be_read_in_one_way_is_400(data: bytes) -> None:
 )
 def test_a_body_that_cannot_be_read_is_told_where_and_shown_nowhere(data: bytes, says: str) -> None:
     assert says in refused(data).detail
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"[" + b"1," * 2_000_000 + b"1]", "more than 200000 members and items"),
+        (b"[" + b'"n",' * 2_000_000 + b'"n"]', "more than 400000 strings"),
+        (b'{"a":' + b'"":' * 1_000_000, "more than 400000 strings"),
+    ],
+)
+def test_more_parts_than_any_call_takes_are_refused_unparsed(data: bytes, says: str) -> None:
+    assert says in refused(data).detail
+
+
+def test_the_largest_batch_can_be_read() -> None:
+    entry = {"value": '","' * 100, "encoding": "utf-8", "type": "password", "rotation": "auto", "rotation_period": "1d"}
+    body = {"secrets": [{"name": f"s{number}", **entry} for number in range(10_000)]}
+    assert len(bodies.parse(json.dumps(body).encode(), CreateSecrets).secrets) == 10_000
 
 
 def test_brackets_within_strings_are_no_depth() -> None:
