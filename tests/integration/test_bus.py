@@ -133,7 +133,12 @@ def late_tap(daemon: Daemon) -> Tap:
 def test_a_late_subscriber_finds_the_state_of_every_secret(daemon: Daemon, api: Api, unique: Unique) -> None:
     name = unique("x")
     api.create(name, "v")
-    updated = api.update(name, "w")
+    with daemon.tap() as tap:
+        updated = api.update(name, "w")
+        tap.wait_event(
+            lambda event: event.type == "secret.state" and event.subject == name and event.data["version"] == 2,
+            "the state is there",
+        )
     with late_tap(daemon) as late:
         heard = late.wait(
             lambda heard: (

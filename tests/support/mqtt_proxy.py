@@ -12,6 +12,7 @@ neither side's packet numbers run out of step.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,6 +32,12 @@ Rule = Callable[[Publish], Iterable[Publish]]
 def on(*topics: str) -> Match:
     """Match messages on these topics; `*` stands for anything, levels included."""
     return lambda message: any(fnmatchcase(message.topic, topic) for topic in topics)
+
+
+def version_in(payload: bytes) -> int:
+    """Return the version that a secret's event or state tells of."""
+    version: int = json.loads(payload)["data"]["version"]
+    return version
 
 
 def everything(_: Publish) -> bool:
@@ -142,6 +149,16 @@ class MqttProxy(Relay):
         """Wait until the broker has sent so many messages on these topics; return them."""
         eventually(lambda: len(self.heard_on(*topics)) >= count, f"{count} message(s) on {topics} reach the proxy")
         return self.heard_on(*topics)
+
+    def wait_state(self, name: str, version: int) -> Publish:
+        """Wait until the broker has sent a version's state; return it. Of states close together only the last comes."""
+        topic = f"*/secret/{name}/state"
+
+        def sent() -> Publish | None:
+            of_it = (message for message in self.heard_on(topic) if version_in(message.payload) == version)
+            return next(of_it, None)
+
+        return eventually(sent, f"the state of version {version} of {name} reaches the proxy")
 
     # On the relay's thread
 

@@ -133,9 +133,9 @@ def test_an_urgent_rotation_ends_the_grace_of_what_was_superseded_before(
 
     def rotate_twice() -> None:
         daemon.api.rotate(name)
-        proxy.wait_heard(f"*/secret/{name}/state", count=2)
+        proxy.wait_state(name, 2)
         daemon.api.rotate(name, urgent=True)
-        proxy.wait_heard(f"*/secret/{name}/state", count=3)
+        proxy.wait_state(name, 3)
 
     Superseded(daemon, proxy, service, name).by(rotate_twice)
     service.refuses(name, SecretsUnavailable)

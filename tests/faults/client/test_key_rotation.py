@@ -82,7 +82,7 @@ def test_a_key_that_does_not_agree_to_be_the_next_one_is_not_followed(
     service.counts("keys_not_followed", 1)
     api.update(name, "two")
     told.wait(2)
-    real = proxy.wait_heard(f"*/secret/{name}/state", count=2)[-1]
+    real = proxy.wait_state(name, 2)
     proxy.inject(Publish(real.topic, resign(real.payload, new, generation=10**6)))
     service.counts("refused_unknown_key", 1)
     assert service.stat("keys_followed") == 0

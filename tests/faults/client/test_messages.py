@@ -106,15 +106,17 @@ def test_duplicated_messages_are_told_once(service: Service, told: Told, api: Ap
 def test_reordered_messages_lead_to_the_newest_version(
     service: Service, told: Told, api: Api, proxy: MqttProxy, name: str
 ) -> None:
-    held = proxy.hold()
+    proxy.wait_state(name, 1)
+    held, before = proxy.hold(), len(proxy.heard_on(f"*/secret/{name}/*"))
     for value in ("two", "three", "four"):
         api.update(name, value)
-    proxy.wait_heard(f"*/secret/{name}/state", count=4)
+    proxy.wait_state(name, 4)
     proxy.wait_heard(f"*/secret/{name}/updated", count=3)
+    of_it = len(proxy.heard_on(f"*/secret/{name}/*")) - before
     held.release(backwards=True)
     told.wait(4)
     service.serves(name, "four")
-    service.counts("repeated", 5)
+    service.counts("repeated", of_it - 1)
     assert service.stat("superseded") == 1
 
 
@@ -122,7 +124,7 @@ def test_replayed_messages_change_nothing(service: Service, told: Told, api: Api
     for version, value in [(2, "two"), (3, "three")]:
         api.update(name, value)
         told.wait(version)
-    proxy.wait_heard(f"*/secret/{name}/state", count=3)
+    proxy.wait_state(name, 3)
     service.rest()
     old = proxy.heard_on(f"*/secret/{name}/*")
     repeated, fetches, asked = (service.stat(counter) for counter in ("repeated", "fetches", "changes_asked"))
