@@ -11,6 +11,8 @@ from typing import BinaryIO, Final
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
+TEMPORARY_SUFFIX: Final = ".new"
+"""What `replace` calls a file until it is whole: the name of the one that it replaces, and this."""
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -63,7 +65,7 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, owner: tuple[i
     The file is this process's user's, or belongs to `owner` (uid, gid) where that is given.
     Raises OSError when nothing changed, its subclass NotSynced when the new content is in place but may not survive.
     """
-    temporary = path.with_name(path.name + ".new")
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
         try:
             descriptor = os.open(temporary, _NEW, mode)
@@ -105,6 +107,11 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def entry(path: Path) -> Path:
+    """Return `path` with the links and `..` before its last part followed; a link at its end is what is replaced."""
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def make_folder(path: Path) -> None:

@@ -9,6 +9,17 @@ from typing import Final
 _ROTATED: Final = re.compile(r"(?:[.-][0-9]{1,14}(?:[-T.][0-9]{1,10})*(?:\.gz)?|\.gz)\Z")
 """logrotate's `.1`, `.1.gz`, `-20261123`, `-20261123-1764000000.gz` and the like, and a plain `gzip`'s `.gz`."""
 
+TORN_INFIX: Final = ".torn-"
+"""Between the name of a file of the log and the place where it was torn: there the rest of its last line lies."""
+
+
+def is_made_of(audit_path: Path, path: Path) -> bool:
+    """Tell whether `path` has a name that rotation gives to the log's file, or recovery to a line that was torn."""
+    if path.parent != audit_path.parent or not path.name.startswith(audit_path.name):
+        return False
+    rest, torn, _ = path.name[len(audit_path.name) :].partition(TORN_INFIX)
+    return bool(_ROTATED.fullmatch(rest) or (torn and not rest))
+
 
 def find_files(audit_path: Path) -> list[Path]:
     """Return the log's files that exist, the active one first. Nothing else that lies beside it counts.

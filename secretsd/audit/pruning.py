@@ -26,7 +26,7 @@ from secretsd.audit.signed import NotSigned
 from secretsd.audit.verifier import ChainBroken, verify_files
 from secretsd.errors import PruneError
 
-_ASIDE: Final = ".pruning"
+ASIDE_NAME: Final = ".pruning"
 _KEY_ROTATED: Final = PREFIX + "audit.key_rotated"
 
 
@@ -174,7 +174,7 @@ def carry_out(audit_path: Path, chosen: Plan, record: Pruned, key: SigningKey) -
     A file is taken by a rename and looked at before it goes, since log rotation may have given its name to another.
     """
     path = pruned.save(audit_path, record, key)
-    aside = audit_path.with_name(_ASIDE)
+    aside = audit_path.with_name(ASIDE_NAME)
     aside.mkdir(mode=files.PRIVATE_FOLDER, exist_ok=True)
     for file in chosen.remove:
         taken = aside / file.path.name
@@ -194,7 +194,7 @@ def carry_out(audit_path: Path, chosen: Plan, record: Pruned, key: SigningKey) -
 
 def tidy(audit_path: Path) -> None:
     """Finish what an interrupted pruning left: a file that was taken goes if the record tells of it, else back."""
-    aside = audit_path.with_name(_ASIDE)
+    aside = audit_path.with_name(ASIDE_NAME)
     if not aside.is_dir():
         return
     with contextlib.suppress(NotSigned):

@@ -14,7 +14,7 @@ from typing import Final
 from secretsd_bus import Event, KeyRing, Refused, VerifyKey, line_hash, verify_line
 
 from secretsd import files
-from secretsd.audit.logfiles import find_files
+from secretsd.audit.logfiles import TORN_INFIX, find_files
 from secretsd.audit.reader import LogReader, Peek, last_line, peek
 from secretsd.errors import VaultError
 
@@ -71,7 +71,7 @@ def _set_aside(file: Path) -> Path | None:
         if whole == size:
             return None
         tail = os.pread(reading.fileno(), size - whole, whole)
-    torn = file.with_name(f"{file.name}.torn-{whole}")
+    torn = file.with_name(f"{file.name}{TORN_INFIX}{whole}")
     files.replace(torn, tail)
     descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:

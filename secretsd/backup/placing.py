@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -16,10 +16,8 @@ from msgspec import Struct
 from secretsd import files
 from secretsd.audit.logfiles import find_files
 from secretsd.audit.pruned import PRUNED_NAME
-from secretsd.daemon.firststart import StateFiles
+from secretsd.daemon.firststart import STAGE_NAME, StateFiles
 from secretsd.errors import BackupError
-
-STAGE: Final = ".restore"
 
 
 class Journal(Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,7 +34,7 @@ class Journal(Struct, frozen=True, forbid_unknown_fields=True):
 
 def stages(state: StateFiles) -> tuple[Path, Path]:
     """Return the folders in which new files wait: beside the vault, beside the log."""
-    return state.vault.parent / STAGE, state.audit.parent / STAGE
+    return state.vault_stage, state.audit_stage
 
 
 def clear_stages(state: StateFiles) -> None:
@@ -72,8 +70,8 @@ def unfinished(state: StateFiles) -> Journal | None:
         return None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise BackupError(
-            f"{state.restoring} can't be understood: was it edited? The new files wait in {STAGE} beside vault and "
-            "log, the old ones that were moved are in before-restore-…"
+            f"{state.restoring} can't be understood: was it edited? The new files wait in {STAGE_NAME} beside vault "
+            "and log, the old ones that were moved are in before-restore-…"
         ) from error
 
 

@@ -25,6 +25,7 @@ from secretsd.crypto.age import Identities
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.daemon import passphrase
 from secretsd.daemon.acceptance import goes_on, new_epoch
+from secretsd.daemon.collisions import refuse_collisions
 from secretsd.daemon.firststart import StateFiles
 from secretsd.daemon.opening import load_event_keys, load_master_keys
 from secretsd.daemon.remembered import ask_broker
@@ -61,6 +62,7 @@ def restore(
     Nothing is changed unless it is proven and not older than what is known here, or `accept_older`. Raises BackupError,
     AgeError, StartupError (VaultLocked while the daemon runs, KeyFileError), PruneError, OSError.
     """
+    refuse_collisions(config)
     state = StateFiles(config)
     made = [folder for folder in {state.vault.parent, state.audit.parent} if not folder.exists()]
     masters = _master_keys(state)

@@ -22,6 +22,7 @@ from secretsd.config import Config, load
 from secretsd.crypto import age
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.daemon import passphrase, recoveryfile
+from secretsd.daemon.collisions import refuse_collisions
 from secretsd.daemon.recoveryfile import RecoveryKey
 from secretsd.errors import SecretsdError
 
@@ -169,6 +170,7 @@ def import_(
     """
     with _told():
         loaded: Config = load(config)
+        refuse_collisions(loaded)
         wrapped = passphrase.provided() is not None
         done = recoveryfile.bring_back(loaded, _unsealed(file, identity, passphrase_file), overwrite=replace)
     path = loaded.paths.master_key_path

@@ -12,7 +12,7 @@ from typing import Final
 import tomli
 from secretsd_bus import Topics
 
-from secretsd import credentials
+from secretsd import credentials, files
 from secretsd.config import parsers as p
 from secretsd.config import rust_log
 from secretsd.config.reader import Document, Section
@@ -129,8 +129,11 @@ def _paths(section: Section, folder: Path) -> Paths:
         master_key_path=section.take("master_key_path", path, "/opt/jarvis/secrets/master.key"),
         audit_path=section.take("audit_path", path, "/opt/jarvis/audit/audit.jsonl"),
     )
-    if len({paths.vault_path, paths.master_key_path, paths.audit_path}) < 3:
-        section.note("vault_path", "vault_path, master_key_path and audit_path must be three different files")
+    named: dict[Path, str] = {}
+    for key in ("vault_path", "master_key_path", "audit_path"):
+        first = named.setdefault(files.entry(getattr(paths, key)), key)
+        if first != key:
+            section.note(key, f"{first} names the same file; vault, master key and audit log are three different ones")
     return paths
 
 

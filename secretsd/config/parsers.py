@@ -52,9 +52,11 @@ def path_from(folder: Path) -> Callable[[object], Path]:
     """Return a parser of paths; a relative one starts at `folder`."""
 
     def parse(value: object) -> Path:
-        if not isinstance(value, str) or not value or _CONTROL.search(value) or value.startswith("~"):
-            raise ValueError("a path, absolute or relative to the folder of config.toml (~ stands for nothing here)")
-        return folder / value
+        if isinstance(value, str) and value and not _CONTROL.search(value) and not value.startswith("~"):
+            path = folder / value
+            if path.name not in ("", ".."):
+                return path
+        raise ValueError("a path, absolute or relative to the folder of config.toml (~ stands for nothing here)")
 
     return parse
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from secretsd import api, config, policy
 from secretsd.daemon import harden, logs
+from secretsd.daemon.collisions import refuse_collisions
 from secretsd.daemon.daemon import Daemon
 from secretsd.daemon.firststart import StateFiles
 from secretsd.daemon.opening import open_state
@@ -41,6 +42,7 @@ def serve(path: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = config.load(path)
+        refuse_collisions(settings)
         logs.set_up(settings.logging)
         harden.harden()
         # Two threads wait for the disk and want the interpreter back for moments only; five milliseconds, Python's

@@ -21,6 +21,7 @@ from secretsd.vault.vault import Vault, empty_document
 _MARK_SUFFIX: Final = ".first-start"
 _RESTORE_SUFFIX: Final = ".restore"
 _BACKUP_SUFFIX: Final = ".backup"
+STAGE_NAME: Final = ".restore"
 
 
 class StateFiles:
@@ -38,6 +39,8 @@ class StateFiles:
         self.lock = self.vault.with_name(self.vault.name + ".lock")
         self.backup = self.vault.with_name(self.vault.name + _BACKUP_SUFFIX)
         self.restoring = self.vault.with_name(self.vault.name + _RESTORE_SUFFIX)
+        self.vault_stage = self.vault.with_name(STAGE_NAME)
+        self.audit_stage = self.audit.with_name(STAGE_NAME)
 
     def present(self) -> dict[Path, bool]:
         """Return, for each file that a vault can't do without, whether it is there; the log counts if any part is."""

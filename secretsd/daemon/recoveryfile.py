@@ -31,6 +31,8 @@ from secretsd.vault.keys import VaultKeys
 from secretsd.vault.store import Lock
 
 RECORD_SUFFIX: Final = ".recovery"
+REPLACED_INFIX: Final = ".replaced-"
+"""Between the name of a master.key that was kept aside and its number."""
 _CHECK_BYTES: Final = 9
 
 
@@ -234,7 +236,7 @@ def _works(state: StateFiles, given: Sensitive | None) -> bool | None:
 def _set_aside(path: Path) -> Path:
     """Give the file a second name, so that it is never gone. Raises OSError."""
     for number in range(1, 1000):
-        aside = path.with_name(f"{path.name}.replaced-{number}")
+        aside = path.with_name(f"{path.name}{REPLACED_INFIX}{number}")
         try:
             os.link(path, aside)
         except FileExistsError:

@@ -49,6 +49,17 @@ def test_a_bad_configuration_is_refused_with_the_file_the_key_and_what_is_allowe
     assert not daemon.vault_path.exists()
 
 
+def test_paths_of_which_one_would_be_written_over_are_refused_before_anything_is_made(new_daemon: New) -> None:
+    daemon = new_daemon()
+    folder = daemon.vault_path.parent
+    daemon.configure({"paths": {"master_key_path": str(folder / "vault.json.lock")}})
+    before = sorted(folder.glob("**/*"))
+    message = daemon.refuses(BAD)
+    assert "paths.master_key_path" in message
+    assert "paths.vault_path" in message
+    assert sorted(folder.glob("**/*")) == before
+
+
 def test_a_configuration_that_is_no_toml_is_refused_with_the_line(new_daemon: New) -> None:
     daemon = new_daemon()
     daemon.config_path.write_text(toml(daemon.config) + "\n[server\n")

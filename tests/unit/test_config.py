@@ -157,6 +157,7 @@ def test_what_could_be_a_credential_is_not_repeated(file: Path, text: str, secre
         'paths.vault_path = ""',
         'paths.vault_path = "~/vault.json"',
         'paths.vault_path = "a\\u0000b"',
+        'paths.vault_path = "/"',
         'paths.audit_path = "/opt/jarvis/secrets/vault.json"',
         "security.rotation_days = 0",
         "security.rotation_days = 1.5",
@@ -250,6 +251,11 @@ def test_tls_needs_both_of_its_files(file: Path) -> None:
     assert "server.tls_key: " in refusal(file, '[server]\ntls_cert = "c.pem"\n')
     assert "server.tls_cert: " in refusal(file, '[server]\ntls_key = "k.pem"\n')
     assert "server.tls_client_ca: " in refusal(file, '[server]\ntls_client_ca = "ca.pem"\n')
+
+
+def test_one_file_under_two_spellings_is_one_file(file: Path) -> None:
+    said = refusal(file, '[paths]\nvault_path = "v/vault.json"\nmaster_key_path = "v/../v/vault.json"\n')
+    assert "paths.master_key_path: vault_path names the same file" in said
 
 
 def test_relative_paths_start_at_the_folder_of_the_file(file: Path) -> None:

@@ -30,6 +30,7 @@ from secretsd.cli.checks.listening import CONNECT_SECS
 from secretsd.cli.output import duration_text
 from secretsd.cli.session import near
 from secretsd.config import Bus
+from secretsd.daemon.collisions import refuse_collisions
 from secretsd.errors import StartupError
 from secretsd.model import DAY_MS
 from secretsd.policy import CertificateProof, NameSet, Policy, TokenProof
@@ -47,6 +48,7 @@ def config(context: Context) -> Finding:
     """Load config.toml."""
     try:
         loaded = configuration.load(context.config_path)
+        refuse_collisions(loaded)
     except StartupError as error:
         return failure(_one_line(error), f"correct {context.config_path} (docs/configuration.md), then look again")
     return combined(f"{loaded.source} is in order", [warning(said) for said in loaded.warnings])

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from secretsd.audit.logfiles import find_files
+from secretsd.audit.logfiles import TORN_INFIX, find_files
 from secretsd.cli.checks.context import Context
 from secretsd.cli.checks.finding import Check, Finding, combined, failure, listed, plural, warning
 from secretsd.daemon.firststart import StateFiles, is_first_start
+from secretsd.daemon.recoveryfile import REPLACED_INFIX
 from secretsd.errors import VaultError
+from secretsd.files import TEMPORARY_SUFFIX
 
 MIB: Final = 1024 * 1024
 LITTLE_BYTES: Final = 256 * MIB
@@ -23,8 +25,8 @@ NONE_BYTES: Final = 16 * MIB
 LITTLE_INODES: Final = 1000
 NONE_INODES: Final = 32
 
-_NEW: Final = re.compile(r"\.new\Z")
-_TORN: Final = re.compile(r"\.torn-[0-9]+\Z")
+_NEW: Final = re.compile(re.escape(TEMPORARY_SUFFIX) + r"\Z")
+_TORN: Final = re.compile(re.escape(TORN_INFIX) + r"[0-9]+\Z")
 
 
 def complete(context: Context) -> Finding:
@@ -136,7 +138,7 @@ def _placed(context: Context) -> Iterator[tuple[Path, Allowed]]:
     for credential in (config.bus.password_file, config.bus.key_file, config.server.tls_key):
         if credential is not None:
             yield credential, CREDENTIAL
-    replaced = sorted(state.master_key.parent.glob(f"{state.master_key.name}.replaced-*"))
+    replaced = sorted(state.master_key.parent.glob(f"{state.master_key.name}{REPLACED_INFIX}*"))
     for private in (state.master_key, *replaced, state.vault, state.sign_key):
         yield private, PRIVATE
     for public in (state.sign_pub, state.past_keys):

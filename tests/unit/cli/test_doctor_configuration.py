@@ -39,6 +39,14 @@ def test_a_configuration_that_does_not_load_fails_and_skips_what_needs_it(place:
     assert place.look("policy").status == place.look("modes").status == place.look("broker").status == "skipped"
 
 
+def test_paths_of_which_one_would_be_written_over_fail(place: Installation) -> None:
+    vault = place.state.vault
+    place.configure({"paths": {"master_key_path": f"{vault}.lock"}})
+    finding = place.look("config")
+    assert finding.status == "failure"
+    assert f"{vault}.lock" in finding.found
+
+
 def test_a_missing_configuration_fails(place: Installation) -> None:
     place.config_path.unlink()
     assert place.look("config").status == "failure"
