@@ -89,7 +89,7 @@ AFTER: Final = Parameter(name="after", where="query", description="Only lines af
 SINCE_TIME: Final = Parameter(
     name="since",
     where="query",
-    description="Only lines from this time on, RFC 3339",
+    description="Begin with the first line of this time or later (RFC 3339) and leave out none that follows",
     schema={"type": "string", "format": "date-time"},
 )
 LIMIT: Final = Parameter(

@@ -1,4 +1,8 @@
-"""Reads the audit log back, rotated files included, from any sequence on. All of it blocks."""
+"""Reads the audit log back, rotated files included, from any sequence or time on. All of it blocks.
+
+Sequences only grow, so a place is found by halving. Times don't: a clock is set back now and then, and a line's time
+says nothing of the lines around it. So where a time is asked for, lines are looked at one by one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -61,15 +66,19 @@ class LogReader:
         self._last: dict[_Key, int] = {}
 
     def lines(self, after: int, since: str = "") -> Iterator[tuple[Peek, bytes]]:
-        """Yield place and bytes (without newline) of the lines after sequence `after`, not older than `since`.
+        """Yield place and bytes (without newline) of the lines after sequence `after`; each sequence once, in order.
 
-        Each sequence once, in order. `since` is RFC 3339 as the log has it. A file that is moved or removed
-        meanwhile is read to its end. Raises OSError.
+        They begin with the first one that is not older than `since` (RFC 3339 as the log has it) and leave none out
+        from there on, also those that a clock set back made older. A file that is moved or removed meanwhile is read to
+        its end. Raises OSError.
         """
+        return dropwhile(lambda found: found[0].time < since, self._after(after))
+
+    def _after(self, after: int) -> Iterator[tuple[Peek, bytes]]:
         last, looks = after, _LOOKS
         while True:
             try:
-                for place, line in self._as_listed(last, since):
+                for place, line in self._as_listed(last):
                     if place.number > last + 1 and looks > 1:
                         raise _Moved  # noqa: TRY301 — handled as the missing file that is the other sign of it
                     last, looks = place.number, _LOOKS
@@ -98,10 +107,10 @@ class LogReader:
                 break
         return oldest
 
-    def _as_listed(self, after: int, since: str) -> Iterator[tuple[Peek, bytes]]:
+    def _as_listed(self, after: int) -> Iterator[tuple[Peek, bytes]]:
         last = after
         for file in self._files_from(after):
-            for place, line in _lines_of(file, last, since):
+            for place, line in _lines_of(file, last):
                 if place.number > last:
                     last = place.number
                     yield place, line
@@ -162,26 +171,26 @@ def _first_sequence(path: Path) -> int | None:
     return None
 
 
-def _lines_of(path: Path, after: int, since: str) -> Iterator[tuple[Peek, bytes]]:
+def _lines_of(path: Path, after: int) -> Iterator[tuple[Peek, bytes]]:
     if path.suffix == ".gz":
         with gzip.open(path, "rb") as packed:
-            yield from _wanted(iter(packed), after, since)
+            yield from _wanted(iter(packed), after)
     else:
         with path.open("rb") as plain:
-            plain.seek(_start(plain.fileno(), after, since))
-            yield from _wanted(iter(plain), after, since)
+            plain.seek(_start(plain.fileno(), after))
+            yield from _wanted(iter(plain), after)
 
 
-def _wanted(lines: Iterator[bytes], after: int, since: str) -> Iterator[tuple[Peek, bytes]]:
+def _wanted(lines: Iterator[bytes], after: int) -> Iterator[tuple[Peek, bytes]]:
     for line in lines:
         if not line.endswith(b"\n"):
             return
         place = peek(line)
-        if place is not None and place.number > after and place.time >= since:
+        if place is not None and place.number > after:
             yield place, line[:-1]
 
 
-def _start(descriptor: int, after: int, since: str) -> int:
+def _start(descriptor: int, after: int) -> int:
     """Return an offset at a line's start before which every line is unwanted; found by halving."""
     low, high = 0, os.fstat(descriptor).st_size
     while high - low > _OFFSETS_PER_STEP:
@@ -192,7 +201,7 @@ def _start(descriptor: int, after: int, since: str) -> int:
         place = peek(chunk[begin:end]) if 0 < begin < end else None
         if place is None:
             return low
-        if place.number > after and place.time >= since:
+        if place.number > after:
             high = middle
         else:
             low = middle + begin

@@ -63,6 +63,22 @@ def test_exactly_the_lines_after_a_place_and_a_time_are_found(
     assert numbers(LogReader(path), after, since) == expected
 
 
+def test_from_a_time_on_no_line_is_left_out_though_the_clock_was_set_back(path: Path) -> None:
+    log = chain()
+    before = lines(400, log, size=700)
+    day_ms = 86_400_000
+    slow = [
+        log.append("secret.read", "name", {"filling": "x" * 700}, rfc3339(START_MS - day_ms + number))
+        for number in range(400)
+    ]
+    after = [log.append("secret.read", "name", {}, rfc3339(START_MS + day_ms + number)) for number in range(3)]
+    write(path.with_name("audit.jsonl.1"), [*before, *slow[:100]])
+    write(path, [*slow[100:], *after])
+    assert numbers(LogReader(path), 0, rfc3339(START_MS + 390_000)) == list(range(390, 804))
+    assert numbers(LogReader(path), 400, rfc3339(START_MS + 390_000)) == [801, 802, 803]
+    assert numbers(LogReader(path), 0, rfc3339(START_MS + day_ms + 1)) == [802, 803]
+
+
 def test_a_line_comes_as_its_exact_bytes(path: Path) -> None:
     split(path)
     assert [line for _, line in LogReader(path).lines(0)] == [event.raw for event in LOG]

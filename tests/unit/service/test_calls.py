@@ -214,6 +214,14 @@ async def test_the_audit_is_given_line_by_line_as_it_stands(bench: Bench) -> Non
     await refused("forbidden", bench.service.audit_lines(bench.caller("backend"), after=None, since_ms=None, limit=1))
 
 
+async def test_a_page_from_a_time_on_has_no_holes_where_the_clock_was_set_back(bench: Bench) -> None:
+    for jump_ms in (0, 1000, -60_000, 0, 90_000):
+        bench.clock.jump(jump_ms)
+        await create(bench, f"s{bench.document.generation}")
+    answer = await bench.service.audit_lines(bench.caller(), after=None, since_ms=START_MS + 1000, limit=3)
+    assert (await whole(answer.value)).splitlines() == bench.audit_path.read_bytes().splitlines()[1:4]
+
+
 async def test_lines_that_are_gone_are_said_to_be(bench: Bench) -> None:
     for number in range(4):
         await create(bench, f"s{number}")
