@@ -24,6 +24,7 @@ from secretsd_client._trust import Trust
 from secretsd_client._watch import Callback, Watchers, tell
 
 _BACKGROUND_FETCHES = 8
+_CLOSED = "the client is closed"
 Deliver = Callable[[Callback, Secret], None]
 
 
@@ -100,7 +101,7 @@ class AsyncSecretsClient:
             self.state.counts["served_stale"] += 1
             return secret
         try:
-            return await asyncio.shield(self._fetch(name))
+            return await self._fetched(name)
         except SecretsUnavailable:
             if (secret := self.state.stale(name, self._clock())) is None:
                 raise
@@ -155,12 +156,14 @@ class AsyncSecretsClient:
                 await self.start().ready.wait()
         except TimeoutError:
             return False
+        if self._closed:
+            raise SecretsError(_CLOSED)
         return True
 
     def start(self) -> Listener:
         """Begin the background work, if it hasn't begun; reads do that by themselves."""
         if self._closed:
-            raise SecretsError("the client is closed")
+            raise SecretsError(_CLOSED)
         if self._listener is None:
             asyncio.get_running_loop()  # raises where there is none, before anything has begun
             self._listener = Listener(
@@ -188,6 +191,8 @@ class AsyncSecretsClient:
         try:
             await asyncio.gather(*work, return_exceptions=True)
         finally:
+            if self._listener is not None:
+                self._listener.ready.set()  # who waits for it is told that the client is closed
             self.state.forget_values()
             await self._daemon.close()
 
@@ -201,6 +206,14 @@ class AsyncSecretsClient:
         await self.close()
 
     # Fetching one name
+
+    async def _fetched(self, name: str) -> Secret:
+        """Wait for the fetch of this name. A close, which cancels that, doesn't cancel who waits."""
+        fetch = self._fetch(name)
+        await asyncio.wait({fetch})
+        if fetch.cancelled():
+            raise SecretsError(_CLOSED)
+        return fetch.result()
 
     def _fetch(self, name: str) -> asyncio.Task[Secret]:
         """Return the one fetch of this name that is under way."""
@@ -262,6 +275,7 @@ class AsyncSecretsClient:
 
     async def _settled(self, name: str) -> None:
         if self.state.lookup(name, self._clock()) is None:
+            self.start()  # a closed client asks nobody any more
             await asyncio.wait({self._fetch(name)})
 
     # The background

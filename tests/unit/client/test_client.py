@@ -263,6 +263,57 @@ async def test_a_closed_client_says_so(daemon):
         await client.get("db")
 
 
+async def test_a_watch_awaited_after_the_close_asks_nobody(daemon):
+    client = AsyncSecretsClient(daemon.settings())
+    watch = client.on_change("db", lambda _: None)
+    await client.close()
+    with pytest.raises(SecretsError, match="closed"):
+        await watch
+    assert daemon.asked("/secret/db") == 0
+
+
+async def test_who_waits_while_another_closes_the_client_is_told_so(daemon):
+    asked = asyncio.Event()
+
+    async def never_answers(_: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    daemon.answer_of["db"] = never_answers
+    client = AsyncSecretsClient(daemon.settings(mqtt_url="mqtt://127.0.0.1:1"))
+    waiting = [asyncio.create_task(work) for work in (client.get("db"), client.wait_ready(3600))]
+    await asked.wait()
+    await client.close()
+    async with asyncio.timeout(40):
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [(type(outcome), str(outcome)) for outcome in outcomes] == [(SecretsError, "the client is closed")] * 2
+
+
+async def test_who_is_cancelled_while_it_reads_is_cancelled_also_in_the_moment_of_a_close(daemon):
+    asked = asyncio.Event()
+
+    async def never_answers(_: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    daemon.answer_of["db"] = never_answers
+    client = AsyncSecretsClient(daemon.settings())
+    first, second = (asyncio.create_task(client.get("db")) for _ in range(2))
+    await asked.wait()
+    first.cancel()
+    await asyncio.wait({first})
+    assert first.cancelled()
+    assert not second.done()
+    closing = asyncio.create_task(client.close())
+    await asyncio.sleep(0)  # the fetch is being cancelled
+    second.cancel()
+    await closing
+    await asyncio.wait({second})
+    assert second.cancelled()
+
+
 async def test_stats_are_plain_numbers_without_names(daemon):
     async with AsyncSecretsClient(daemon.settings()) as client:
         await client.get("db")
