@@ -4,6 +4,9 @@ New code imports `secretsd_client` itself. What changed for callers: a rotation 
 `secretsd_client.SecretsError` instead of those of `requests`.
 """
 
+import weakref
+from typing import Self
+
 import secretsd_client
 from secretsd_client import Settings
 
@@ -19,12 +22,30 @@ __all__ = [
 class SecretsClient(secretsd_client.SecretsClient):
     """A client, "python-services" unless JARVIS_CLIENT_ID names another; connects at the first read."""
 
-    def __init__(self) -> None:
-        settings = Settings.from_env(default_client_id="python-services")
+    def __init__(self, settings: Settings | None = None) -> None:
+        settings = settings or Settings.from_env(default_client_id="python-services")
         super().__init__(settings)
         self.base_url = settings.url
         self.client_id = settings.client_id
+        _clients.add(self)
 
+    @classmethod
+    def from_env(cls) -> Self:
+        """Return a client as the JARVIS_* variables say: the same as without an argument."""
+        return cls()
+
+    def get_secret(self, name: str) -> str:
+        """Return the current value of a secret. `SecretsClient.get_secret.cache_clear()` drops what is cached."""
+        return super().get_secret(name)
+
+
+def _cache_clear() -> None:
+    for client in tuple(_clients):
+        client.clear_cache()
+
+
+_clients: "weakref.WeakSet[SecretsClient]" = weakref.WeakSet()
+SecretsClient.get_secret.cache_clear = _cache_clear  # type: ignore[attr-defined] # the method was an lru_cache once
 
 _client = SecretsClient()
 

@@ -186,6 +186,34 @@ sys.exit(os.waitpid(pid, 0)[1])
     assert (done.stderr, done.returncode) == ("", 0)
 
 
+async def test_the_old_module_s_client_comes_from_the_environment_and_from_settings_too(daemon):
+    code = """
+import secrets_client, secretsd_client
+for client in (secrets_client.SecretsClient.from_env(),
+               secrets_client.SecretsClient(secretsd_client.Settings.from_env())):
+    with client:
+        print(client.client_id, client.get_secret('db'))
+"""
+    done = await asyncio.to_thread(_run, code, daemon.url)
+    assert (done.stdout.splitlines(), done.stderr) == (["tester first"] * 2, "")
+
+
+async def test_the_old_way_to_clear_the_cache_clears_that_of_all_the_old_module_s_clients(daemon):
+    code = """
+import secrets_client
+clients = [secrets_client.SecretsClient(), secrets_client.SecretsClient()]
+for _ in range(2):
+    print(*(client.get_secret('db') for client in clients))
+secrets_client.SecretsClient.get_secret.cache_clear()
+clients[0].get_secret('db')
+clients[0].get_secret.cache_clear()
+print(*(client.get_secret('db') for client in clients))
+"""
+    done = await asyncio.to_thread(_run, code, daemon.url)
+    assert (done.stdout.splitlines(), done.stderr) == (["first first"] * 3, "")
+    assert daemon.asked("/secret/db") == 5
+
+
 async def test_the_old_module_s_functions_are_there_and_name_the_client_as_they_did(daemon):
     code = """
 import secrets_client
