@@ -32,6 +32,8 @@ class Superseded:
     grace_until: float
     """When its grace ends; infinity when the same value is still the current one."""
     servable_until: float
+    latest_kid: str
+    """The newest version heard of."""
 
 
 class Cache:
@@ -71,15 +73,16 @@ class Cache:
         if entry is None or news.generation <= entry.as_of:
             return entry is None
         until = self._grace_before(news.name)
+        latest_kid = self._latest_kid(news.name, entry)
         if news.status == "deleted" or (news.urgent and news.kid != entry.secret.kid):
             until = -math.inf
         elif news.kid == entry.secret.kid:
             pass  # the same value, only its state changed
         elif news.previous_kid == entry.secret.kid and news.grace_until_ms is not None:
             until = min(until, now + (news.grace_until_ms - max(news.time_ms, wall_ms)) / 1000)
-        elif news.previous_kid is None or until == math.inf:
-            until = -math.inf  # no grace, or one that we never learned the end of
-        self._supersede(news.name, entry, until, now, vouched_at)
+        elif news.previous_kid is None or latest_kid not in {news.kid, news.previous_kid}:
+            until = -math.inf  # no grace, or one that a version we never heard of may have ended
+        self._supersede(news.name, entry, until, news.kid, now, vouched_at)
         return True
 
     def apply(self, changes: tuple[Change, ...], *, now: float, vouched_at: float) -> set[str]:
@@ -99,7 +102,7 @@ class Cache:
                 # /changes doesn't tell the end of a grace; a value whose grace isn't known is never served.
                 same = change.kid == entry.secret.kid and not deleted
                 until = self._grace_before(change.name) if same else -math.inf
-                self._supersede(change.name, entry, until, now, vouched_at)
+                self._supersede(change.name, entry, until, change.kid, now, vouched_at)
         return changed
 
     def keep_only(self, names: set[str]) -> None:
@@ -166,11 +169,15 @@ class Cache:
         older = self._superseded.get(name)
         return math.inf if older is None else older.grace_until
 
-    def _supersede(self, name: str, entry: Entry, grace: float, now: float, vouched_at: float) -> None:
+    def _latest_kid(self, name: str, entry: Entry) -> str:
+        older = self._superseded.get(name)
+        return entry.secret.kid if older is None else older.latest_kid
+
+    def _supersede(self, name: str, entry: Entry, grace: float, latest_kid: str, now: float, vouched_at: float) -> None:
         """Take the entry out of the readers' sight; keep it only while it may stand in."""
         until = min(grace, max(entry.confirmed_at, vouched_at) + self._max_stale)
         self.fresh.pop(name, None)
         if now < until:
-            self._superseded[name] = Superseded(entry, grace, until)
+            self._superseded[name] = Superseded(entry, grace, until, latest_kid)
         else:
             self._superseded.pop(name, None)

@@ -61,6 +61,8 @@ struct Superseded {
     /// When its grace ends; infinity when the same value is still the current one.
     grace_until: f64,
     servable_until: f64,
+    /// The newest version heard of.
+    latest_kid: String,
 }
 
 /// The entries of one epoch.
@@ -122,6 +124,7 @@ impl Cache {
         }
         let before = self.grace_before(&news.name);
         let same = news.kid == entry.secret.kid();
+        let latest_kid = self.latest_kid(&news.name, &entry);
         let until = if news.deleted || (news.urgent && !same) {
             f64::NEG_INFINITY
         } else if same {
@@ -131,13 +134,12 @@ impl Cache {
                 (Some(kid), Some(grace_ms)) if kid == entry.secret.kid() => {
                     before.min(now + (grace_ms as f64 - wall_ms.max(news.time_ms as f64)) / 1000.0)
                 }
-                // No grace, or one that we never learned the end of.
-                (None, _) => f64::NEG_INFINITY,
-                (Some(_), _) if before == f64::INFINITY => f64::NEG_INFINITY,
-                (Some(_), _) => before,
+                (Some(kid), _) if latest_kid == news.kid || latest_kid == kid => before,
+                // No grace, or one that a version we never heard of may have ended.
+                _ => f64::NEG_INFINITY,
             }
         };
-        self.supersede(&news.name, entry, until, now, vouched_at);
+        self.supersede(&news.name, entry, until, &news.kid, now, vouched_at);
         true
     }
 
@@ -165,7 +167,7 @@ impl Cache {
                 } else {
                     f64::NEG_INFINITY
                 };
-                self.supersede(&change.name, entry, until, now, vouched_at);
+                self.supersede(&change.name, entry, until, &change.kid, now, vouched_at);
             }
         }
         changed
@@ -266,8 +268,13 @@ impl Cache {
             .map_or(f64::INFINITY, |older| older.grace_until)
     }
 
+    fn latest_kid(&self, name: &str, entry: &Entry) -> String {
+        let older = self.superseded.get(name);
+        older.map_or_else(|| entry.secret.kid().to_owned(), |older| older.latest_kid.clone())
+    }
+
     /// Takes the entry out of the readers' sight; keeps it only while it may stand in.
-    fn supersede(&mut self, name: &str, entry: Entry, grace: f64, now: f64, vouched_at: f64) {
+    fn supersede(&mut self, name: &str, entry: Entry, grace: f64, latest_kid: &str, now: f64, vouched_at: f64) {
         let until = grace.min(entry.confirmed_at.max(vouched_at) + self.max_stale);
         self.fresh.change(|fresh| fresh.remove(name));
         if now < until {
@@ -275,6 +282,7 @@ impl Cache {
                 entry,
                 grace_until: grace,
                 servable_until: until,
+                latest_kid: latest_kid.to_owned(),
             };
             self.superseded.insert(name.to_owned(), older);
         } else {

@@ -95,6 +95,22 @@ def test_the_grace_is_that_of_the_version_held_through_several_rotations(world):
     assert world.stand_in is None
 
 
+def test_a_version_that_was_never_heard_of_may_have_ended_the_grace(world):
+    world.begin()
+    world.announce(6)
+    world.announce(8, kid="kid-4", previous_kid="kid-3", grace_until_ms=NOON + HOUR_MS)
+    assert world.stand_in is None
+
+
+def test_news_of_the_version_that_was_heard_of_last_leave_the_grace_known(world):
+    world.begin()
+    world.announce(6)
+    world.announce(7, kid="kid-3", previous_kid="kid-2")
+    world.announce(8, kid="kid-3", previous_kid="kid-2", status="expiring")
+    world.announce(9, kid="kid-4", previous_kid="kid-3")
+    assert world.stand_in is not None
+
+
 def test_an_urgent_rotation_ends_the_grace_of_a_value_superseded_before(world):
     world.begin()
     world.announce(6)

@@ -98,6 +98,33 @@ fn the_grace_is_that_of_the_version_held_through_several_rotations() {
 }
 
 #[test]
+fn a_version_that_was_never_heard_of_may_have_ended_the_grace() {
+    let mut world = World::begun();
+    world.announce(6);
+    world.announced(Announcement {
+        kid: "kid-4".into(),
+        previous_kid: Some("kid-3".into()),
+        grace_until_ms: Some(NOON + HOUR_MS),
+        ..announcement(8)
+    });
+    assert!(world.stand_in().is_none());
+}
+
+#[test]
+fn news_of_the_version_that_was_heard_of_last_leave_the_grace_known() {
+    let mut world = World::begun();
+    world.announce(6);
+    for (generation, kid, previous_kid) in [(7, "kid-3", "kid-2"), (8, "kid-3", "kid-2"), (9, "kid-4", "kid-3")] {
+        world.announced(Announcement {
+            kid: kid.into(),
+            previous_kid: Some(previous_kid.into()),
+            ..announcement(generation)
+        });
+    }
+    assert!(world.stand_in().is_some());
+}
+
+#[test]
 fn an_urgent_rotation_and_a_grace_ended_early_end_the_grace_of_a_value_superseded_before() {
     for news in [
         Announcement {
