@@ -257,7 +257,8 @@ class AsyncSecretsClient:
             self.state.denied(name)
             raise
         except AuthenticationFailed:
-            self.state.rejected()
+            self.state.rejected(self._clock(), name)
+            self._poke()
             raise
         except SecretsUnavailable:
             self.state.unreachable(self._clock())

@@ -98,9 +98,9 @@ class History:
 
     # When to ask /changes
 
-    def demand(self, now: float) -> None:
-        """Ask as soon as possible, and once more if a question is under way already (rule 1)."""
-        self._ask(now)
+    def demand(self, at: float) -> None:
+        """Ask then or as soon after as possible, and once more if a question is under way already (rule 1)."""
+        self._ask(at)
 
     def _ask_spread(self, now: float) -> None:
         self._ask(now + self._random() * self.spread)

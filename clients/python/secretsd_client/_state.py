@@ -15,6 +15,8 @@ from secretsd_client._model import Announcement, Changes, Checkpoint, Fetched, S
 
 RETRY_FIRST = 0.25
 RETRY_MOST = 5.0
+_ONCE_KNOWN = math.inf
+"""When to fetch what the daemon didn't give because it didn't know the client: once `/changes` has answered."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,18 @@ class State:
         self._reached()
         self._drop(name)
 
-    def rejected(self) -> None:
-        """Drop all: the daemon doesn't know this client any more, so its rights are gone."""
+    def rejected(self, now: float, name: str | None = None) -> None:
+        """Drop all: the daemon doesn't know this client any more, so its rights are gone.
+
+        It may know it again soon, and what became of `name`, asked for in vain, and of others about to be fetched is
+        owed to who watches them.
+        """
         self._reached()
         self._wanted |= self._cache.names()
         self._cache.drop_values()
-        self._refetch.clear()
+        self._refetch = dict.fromkeys(self.watched & {*self._refetch, name}, _ONCE_KNOWN)
+        if self._refetch:
+            self.history.demand(now + self.times.ttl_silent)
 
     def unreachable(self, now: float) -> None:
         """Leave a daemon that couldn't be asked alone for a moment, a longer one each time, never in step."""
@@ -176,7 +184,8 @@ class State:
         if complete:
             self._cache.keep_only({change.name for change in answer.changes})
             self._wanted.clear()
-        for name in news & (held | self.watched):
+        owed = {name for name, at in self._refetch.items() if at == _ONCE_KNOWN}
+        for name in news & (held | self.watched) | owed:
             self._refetch_soon(name, now)
         self.history.answered(answer, now)
 
@@ -192,7 +201,7 @@ class State:
 
     def changes_refused(self, now: float) -> None:
         """Drop all, as a 401 of `/changes` says, and look now and then whether the client is known again."""
-        self.rejected()
+        self.rejected(now)
         self.history.failed(now + self.times.ttl_silent)
 
     def daemon_time(self, wall_ms: float, sent_at: float) -> None:
@@ -215,7 +224,7 @@ class State:
         self.watched.add(name)
         self._poll(now)
         if name not in self.fresh:
-            self._refetch.setdefault(name, now)
+            self._refetch_at(name, now)
 
     def _poll(self, now: float) -> None:
         """Ask what changed once per TTL while nothing vouches, where somebody would gain from it."""
@@ -247,7 +256,10 @@ class State:
             self.counts["stale_checkpoints"] += 1
 
     def _refetch_soon(self, name: str, now: float) -> None:
-        self._refetch.setdefault(name, now + self._random() * self.history.spread)
+        self._refetch_at(name, now + self._random() * self.history.spread)
+
+    def _refetch_at(self, name: str, at: float) -> None:
+        self._refetch[name] = min(at, self._refetch.get(name, _ONCE_KNOWN))
 
     def _wall_ms(self, now: float) -> float:
         return -math.inf if self._date is None else self._date[0] + (now - self._date[1]) * 1000
@@ -255,9 +267,9 @@ class State:
     # What to do
 
     def forget_values(self) -> None:
-        """Drop every cached value because the caller wants to; the next reads fetch."""
+        """Drop every cached value because the caller wants to; the next reads fetch, and who watches is still told."""
         self._cache.drop_values()
-        self._refetch.clear()
+        self._refetch = {name: at for name, at in self._refetch.items() if name in self.watched}
 
     def due(self, now: float) -> Due:
         """Return what to ask now; asking is up to the caller, who says what came of it."""
@@ -269,5 +281,5 @@ class State:
         if changes:
             self.history.begin(now)
             ask_at = None
-        waits = [*self._refetch.values(), *([ask_at] if ask_at is not None else [])]
-        return Due(changes, fetch, min(waits, default=None))
+        wake_at = min([math.inf if ask_at is None else ask_at, *self._refetch.values()])
+        return Due(changes, fetch, None if wake_at == math.inf else wake_at)

@@ -338,7 +338,10 @@ impl Engine {
             Err(error) => {
                 match &error {
                     SecretsError::AccessDenied(_) => state.denied(name),
-                    SecretsError::AuthenticationFailed(_) => state.rejected(),
+                    SecretsError::AuthenticationFailed(_) => {
+                        state.rejected(Some(name), now);
+                        self.poke();
+                    }
                     SecretsError::SecretsUnavailable(_) => state.unreachable(now),
                     _ => {}
                 }

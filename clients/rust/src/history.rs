@@ -158,9 +158,9 @@ impl History {
 
     // When to ask /changes
 
-    /// Asks as soon as possible, and once more if a question is under way already (rule 1).
-    pub(crate) fn demand(&mut self, now: f64) {
-        self.ask(now);
+    /// Asks then or as soon after as possible, and once more if a question is under way already (rule 1).
+    pub(crate) fn demand(&mut self, at: f64) {
+        self.ask(at);
     }
 
     fn ask_spread(&mut self, now: f64) {

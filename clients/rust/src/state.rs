@@ -14,6 +14,8 @@ use crate::secret::Secret;
 
 pub(crate) const RETRY_FIRST: f64 = 0.25;
 const RETRY_MOST: f64 = 5.0;
+/// When to fetch what the daemon didn't give because it didn't know the client: once `/changes` has answered.
+const ONCE_KNOWN: f64 = f64::INFINITY;
 
 /// What bounds staleness; the defaults are the contract's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,11 +187,24 @@ impl State {
     }
 
     /// Drops all: the daemon doesn't know this client any more, so its rights are gone.
-    pub(crate) fn rejected(&mut self) {
+    ///
+    /// It may know it again soon, and what became of `name`, asked for in vain, and of others about to be fetched is owed
+    /// to who watches them.
+    pub(crate) fn rejected(&mut self, name: Option<&str>, now: f64) {
         self.reached();
         self.wanted.extend(self.cache.names());
         self.cache.drop_values();
-        self.refetch.clear();
+        self.refetch.extend(name.map(|name| (name.to_owned(), ONCE_KNOWN)));
+        self.keep_watched_refetches();
+        if !self.refetch.is_empty() {
+            self.refetch.values_mut().for_each(|at| *at = ONCE_KNOWN);
+            self.history.demand(now + self.times.ttl_silent.as_secs_f64());
+        }
+    }
+
+    fn keep_watched_refetches(&mut self) {
+        let watched = &self.watched;
+        self.refetch.retain(|name, _| watched.contains(name));
     }
 
     /// Leaves a daemon that couldn't be asked alone for a moment, a longer one each time, never in step.
@@ -257,7 +272,7 @@ impl State {
         }
         let mut held = self.cache.names();
         held.extend(self.wanted.iter().cloned());
-        let news = self.cache.apply(&answer.changes, now, self.history.vouched_at);
+        let mut news = self.cache.apply(&answer.changes, now, self.history.vouched_at);
         self.counts
             .add_many("superseded", news.intersection(&held).count() as u64);
         if complete {
@@ -265,10 +280,11 @@ impl State {
                 .keep_only(&answer.changes.iter().map(|change| change.name.as_str()).collect());
             self.wanted.clear();
         }
+        news.retain(|name| held.contains(name) || self.watched.contains(name));
+        let owed = self.refetch.iter().filter(|(_, at)| **at == ONCE_KNOWN);
+        news.extend(owed.map(|(name, _)| name.clone()));
         for name in &news {
-            if held.contains(name) || self.watched.contains(name) {
-                self.refetch_soon(name, now);
-            }
+            self.refetch_soon(name, now);
         }
         self.history.answered(answer, now);
     }
@@ -287,7 +303,7 @@ impl State {
 
     /// Drops all, as a 401 of `/changes` says, and looks now and then whether the client is known again.
     pub(crate) fn changes_refused(&mut self, now: f64) {
-        self.rejected();
+        self.rejected(None, now);
         self.history.failed(now + self.times.ttl_silent.as_secs_f64());
     }
 
@@ -317,7 +333,7 @@ impl State {
         self.watched.insert(name.to_owned());
         self.poll(now);
         if self.cache.fresh.with(name, |_| ()).is_none() {
-            self.refetch.entry(name.to_owned()).or_insert(now);
+            self.refetch_at(name, now);
         }
     }
 
@@ -365,15 +381,20 @@ impl State {
 
     fn refetch_soon(&mut self, name: &str, now: f64) {
         let at = now + self.history.random() * self.history.spread;
-        self.refetch.entry(name.to_owned()).or_insert(at);
+        self.refetch_at(name, at);
+    }
+
+    fn refetch_at(&mut self, name: &str, at: f64) {
+        let due = self.refetch.entry(name.to_owned()).or_insert(at);
+        *due = due.min(at);
     }
 
     // What to do
 
-    /// Drops every cached value because the caller wants to; the next reads fetch.
+    /// Drops every cached value because the caller wants to; the next reads fetch, and who watches is still told.
     pub(crate) fn forget_values(&mut self) {
         self.cache.drop_values();
-        self.refetch.clear();
+        self.keep_watched_refetches();
     }
 
     /// Returns what to ask now; asking is up to the caller, who says what came of it.
@@ -393,7 +414,8 @@ impl State {
             self.history.begin(now);
             ask_at = None;
         }
-        let wake_at = self.refetch.values().copied().chain(ask_at).min_by(f64::total_cmp);
+        let waits = self.refetch.values().copied().filter(|at| *at != ONCE_KNOWN);
+        let wake_at = waits.chain(ask_at).min_by(f64::total_cmp);
         Due {
             changes,
             fetch,

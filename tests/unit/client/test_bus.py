@@ -63,6 +63,36 @@ async def test_a_dropped_event_is_healed_by_the_checkpoint(bus_daemon):
         await until_async(lambda: _reads(client, "second"), "the new value is read")
 
 
+async def test_a_rotation_heard_while_the_daemon_does_not_take_the_token_is_told_once_it_does(bus_daemon):
+    seen: list[Secret] = []
+    async with AsyncSecretsClient(bus_daemon.settings(QUICK)) as client:
+        await client.on_change("db", seen.append)
+        await ready(client)
+        bus_daemon.unknown_client, asked = True, bus_daemon.asked("/secret/db")
+        await bus_daemon.say("rotated", bus_daemon.put("db", "second"))
+        await until(lambda: bus_daemon.asked("/secret/db") > asked and not client._fetches, "the refetch is refused")
+        bus_daemon.unknown_client = False
+        await until(lambda: seen, "the callback was called")
+    assert [secret.value for secret in seen] == ["second"]
+
+
+async def test_a_rotation_is_told_although_the_cache_is_cleared_before_the_new_value_has_come(bus_daemon):
+    seen: list[Secret] = []
+    async with AsyncSecretsClient(bus_daemon.settings()) as client:
+        await client.on_change("db", seen.append)
+        await ready(client)
+        data = bus_daemon.put("db", "second")
+        await bus_daemon.stop()
+        await bus_daemon.say("rotated", data)
+        await until(lambda: not client.state.fresh, "the rotation was heard")
+        client.clear_cache()
+        with pytest.raises(SecretsUnavailable):
+            await client.get("db")
+        await bus_daemon.start()
+        await until(lambda: seen, "the callback was called")
+    assert [secret.value for secret in seen] == ["second"]
+
+
 async def _reads(client: AsyncSecretsClient, value: str) -> bool:
     return await client.get_secret("db") == value
 

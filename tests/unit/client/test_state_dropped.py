@@ -3,6 +3,7 @@
 import math
 
 from secretsd_client._model import Fetched
+from secretsd_client._state import Due
 
 from tests.unit.client.world import EPOCH, changed, secret
 
@@ -17,7 +18,7 @@ def test_a_withdrawn_right_drops_the_value_for_good(world):
 def test_a_client_that_is_not_known_any_more_has_nothing(world):
     world.begin()
     world.fetch(name="other")
-    world.state.rejected()
+    world.state.rejected(world.now)
     assert world.state.fresh == {}
     assert world.stand_in is None
 
@@ -32,6 +33,62 @@ def test_a_client_that_changes_is_refused_has_nothing_and_looks_again_after_a_wh
     assert not world.due().changes
     world.now += 2
     assert world.due().changes
+
+
+def test_a_refetch_that_a_401_ended_is_made_up_for_when_changes_answers_and_that_is_asked_after_a_while(world):
+    world.begin()
+    world.state.watch("db", world.now)
+    world.announce(6)
+    world.now += 1
+    assert world.due().fetch == ("db",)
+    world.state.rejected(world.now, "db")
+    assert not world.due().changes
+    world.now += 31
+    assert world.due() == Due(changes=True, fetch=(), wake_at=None)
+    world.changes(6, changed(6, "kid-2"))
+    world.now += 1
+    assert world.due().fetch == ("db",)
+
+
+def test_a_refetch_that_waited_while_another_got_a_401_is_made_up_for_too(world):
+    world.begin()
+    world.state.watch("db", world.now)
+    world.announce(6)
+    world.state.rejected(world.now, "other")
+    world.changes(6, changed(6, "kid-2"))
+    world.now += 1
+    assert world.due().fetch == ("db",)
+
+
+def test_a_refetch_that_waited_while_changes_got_a_401_is_made_up_for_too(world):
+    world.begin()
+    world.state.watch("db", world.now)
+    world.announce(6)
+    world.state.changes_refused(world.now)
+    world.now += 31
+    assert world.due() == Due(changes=True, fetch=(), wake_at=None)
+    world.changes(6, changed(6, "kid-2"))
+    world.now += 1
+    assert world.due().fetch == ("db",)
+
+
+def test_news_of_a_watched_name_after_a_401_are_fetched_like_any(world):
+    world.begin()
+    world.state.watch("db", world.now)
+    world.state.rejected(world.now, "db")
+    world.announce(6)
+    world.now += 1
+    assert world.due().fetch == ("db",)
+
+
+def test_after_a_401_nothing_is_asked_for_on_behalf_of_readers_only(world):
+    world.begin()
+    world.announce(6)
+    world.state.rejected(world.now, "db")
+    assert world.due() == Due(changes=False, fetch=(), wake_at=None)
+    world.changes(6, changed(6, "kid-2"))
+    world.now += 1
+    assert world.due().fetch == ()
 
 
 def test_a_missing_name_is_dropped(world):
@@ -116,6 +173,17 @@ def test_clearing_the_cache_keeps_what_was_announced(world):
     assert world.value is None
     assert world.stand_in is None
     assert world.fetch("kid-1", 6) is None
+
+
+def test_clearing_the_cache_leaves_the_refetch_of_a_watched_name_and_no_other(world):
+    world.begin()
+    world.fetch(name="other")
+    world.state.watch("db", world.now)
+    world.announce(6)
+    world.announce(6, name="other")
+    world.state.forget_values()
+    world.now += 1
+    assert world.due().fetch == ("db",)
 
 
 def test_a_watched_name_is_fetched_at_once_and_again_when_it_changes(world):

@@ -13,9 +13,88 @@ fn a_withdrawn_right_drops_the_value_for_good() {
 fn a_client_that_is_not_known_any_more_has_nothing() {
     let mut world = World::begun();
     world.fetch_of("other", "kid-1", EPOCH, 5);
-    world.state.rejected();
+    world.state.rejected(None, world.now);
     assert_eq!(world.state.readers().len(), 0);
     assert!(world.stand_in().is_none());
+}
+
+/// A name is watched, and news of it were heard.
+fn watched() -> World {
+    let mut world = World::begun();
+    world.state.watch("db", world.now);
+    world.announce(6);
+    world
+}
+
+fn waits_for_changes() -> Due {
+    Due {
+        changes: true,
+        fetch: vec![],
+        wake_at: None,
+    }
+}
+
+#[test]
+fn a_refetch_that_a_401_ended_is_made_up_for_when_changes_answers_and_that_is_asked_after_a_while() {
+    let mut world = watched();
+    world.now += 1.0;
+    assert_eq!(world.due().fetch, ["db"]);
+    world.state.rejected(Some("db"), world.now);
+    assert!(!world.due().changes);
+    world.now += 31.0;
+    assert_eq!(world.due(), waits_for_changes());
+    world.changes(6, &[changed("db", 6, "kid-2")], false);
+    world.now += 1.0;
+    assert_eq!(world.due().fetch, ["db"]);
+}
+
+#[test]
+fn a_refetch_that_waited_while_another_question_got_a_401_is_made_up_for_too() {
+    for refuse in [
+        |state: &mut State, now| state.rejected(Some("other"), now),
+        |state: &mut State, now| state.changes_refused(now),
+    ] {
+        let mut world = watched();
+        refuse(&mut world.state, world.now);
+        world.now += 31.0;
+        assert_eq!(world.due(), waits_for_changes());
+        world.changes(6, &[changed("db", 6, "kid-2")], false);
+        world.now += 1.0;
+        assert_eq!(world.due().fetch, ["db"]);
+    }
+}
+
+#[test]
+fn news_of_a_watched_name_after_a_401_are_fetched_like_any() {
+    let mut world = World::begun();
+    world.state.watch("db", world.now);
+    world.state.rejected(Some("db"), world.now);
+    world.announce(6);
+    world.now += 1.0;
+    assert_eq!(world.due().fetch, ["db"]);
+}
+
+#[test]
+fn after_a_401_nothing_is_asked_for_on_behalf_of_readers_only() {
+    let mut world = World::begun();
+    world.announce(6);
+    world.state.rejected(Some("db"), world.now);
+    world.changes(6, &[changed("db", 6, "kid-2")], false);
+    world.now += 1.0;
+    assert!(world.due().fetch.is_empty());
+}
+
+#[test]
+fn clearing_the_cache_leaves_the_refetch_of_a_watched_name_and_no_other() {
+    let mut world = watched();
+    world.fetch_of("other", "kid-1", EPOCH, 5);
+    world.announced(Announcement {
+        name: "other".into(),
+        ..announcement(6)
+    });
+    world.state.forget_values();
+    world.now += 1.0;
+    assert_eq!(world.due().fetch, ["db"]);
 }
 
 #[test]
