@@ -69,6 +69,8 @@ class AuditLog:
         self.successor: SigningKey | None = None
         """The key that signs from the line on that introduces it (`audit.key_rotated`)."""
         self.failure: str | None = None
+        self.changes_only: Callable[[], bool] = lambda: False
+        """Whether what is written takes the space that is kept for changes, so that nothing is released yet."""
         self.on_durable: Callable[[Sequence[Event]], None] = lambda _: None
 
     @property
@@ -149,7 +151,8 @@ class AuditLog:
                     waiting.done.set_exception(AuditWriteError(str(error), kept=error.kept))
             return
         if self.failure is not None:
-            log.info("the audit log can be written again")
+            only = ", for changes by hand only" if self.changes_only() else ""
+            log.info("the audit log can be written again%s", only)
         self.failure = None
         self._metrics.audit_batch(len(new), time.perf_counter() - started)
         self.sequence, self.head = self._chain.sequence, self._chain.head

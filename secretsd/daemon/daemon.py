@@ -68,10 +68,11 @@ class Daemon:
             head=opened.head,
         )
         reserve = Reserve([state.vault.parent, state.audit.parent])
-        if not reserve.take():
+        if not reserve.take() and not reserve.spent:
             log.warning("too little disk is free to keep a reserve: with a full disk nothing could be changed by hand")
         audit = AuditLog(LineFile(state.audit), chain, clock, metrics)
         audit.successor = opened.successor
+        audit.changes_only = lambda: reserve.spent
         committer = Committer(opened.vault, audit, metrics, reserve)
         self._core = Core(
             config=config,

@@ -75,14 +75,18 @@ def prune(config: Config, before: str, *, dry_run: bool, progress: Callable[[int
 def _with_reserve(state: StateFiles, attempt: Callable[[], Path]) -> Path:
     """Do what frees space; where there is none to begin with, with what is kept for an operator. Raises OSError.
 
-    The daemon takes that back once there is room.
+    What was taken of that is put back out of what became free; where it doesn't fit, the daemon does it later.
     """
     try:
         return attempt()
     except OSError as error:
-        if not files.is_full(error) or not Reserve([state.vault.parent, state.audit.parent]).give_up():
+        reserve = Reserve([state.vault.parent, state.audit.parent])
+        if not files.is_full(error) or not reserve.give_up():
             raise
-        return attempt()
+        try:
+            return attempt()
+        finally:
+            reserve.put_back()
 
 
 def _holds(config: Config, state: StateFiles, mark: AuditMark, now_ms: int) -> list[Hold]:

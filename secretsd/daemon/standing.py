@@ -9,6 +9,7 @@ from typing import Any
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.outbox.homeassistant.overview import NAMES_MOST, Trouble
 from secretsd.outbox.witness import Position
+from secretsd.reserve import SPENT
 from secretsd.rotation.announce import Announcer
 from secretsd.rotation.pending import is_failing, tidying
 from secretsd.service import Core, Service
@@ -62,7 +63,7 @@ class VaultStanding:
         core = self._core
         found = {
             "rotation": core.schedule_failure,
-            "chain": core.log.failure,
+            "chain": core.log.failure or (SPENT if core.reserve.spent else None),
             "clock": core.guard.doubt,
             "laggards": self._lagging.words(),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from secretsd_bus import Event
 from secretsd.audit.log import AuditLog, Entry
 from secretsd.errors import AuditWriteError, Problem, SealError, VaultWriteError
 from secretsd.metrics import Metrics
-from secretsd.reserve import Reserve
+from secretsd.reserve import SPENT, Reserve
 from secretsd.vault.document import (
     AuditMark,
     Document,
@@ -31,6 +32,8 @@ from secretsd.vault.document import (
 from secretsd.vault.keys import VaultKeys
 from secretsd.vault.store import CommitUncertain
 from secretsd.vault.vault import Vault
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -316,6 +319,8 @@ class Committer:
                 raise
             if not await asyncio.to_thread(partial(self._reserve.give_up, for_lines=for_lines)):
                 raise
+            if self._reserve.spent:
+                log.warning("%s; nothing is read until then", SPENT)
             return await attempt()
 
 

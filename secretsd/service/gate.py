@@ -14,7 +14,7 @@ from secretsd.errors import AuditWriteError, Problem
 from secretsd.metrics import Metrics
 from secretsd.model import Capability
 from secretsd.policy import Policy
-from secretsd.reserve import Reserve
+from secretsd.reserve import SPENT, Reserve
 from secretsd.service.refusals import FOLD_SECONDS, Brake, Refusal, RefusalFolder, peer_group
 from secretsd.vault.document import Document
 
@@ -38,7 +38,7 @@ async def keep_reserve(reserve: Reserve) -> None:
     if reserve.spent:
         await asyncio.to_thread(reserve.take)
     if reserve.spent:
-        raise audit_unavailable(AuditWriteError("the disk is full, and what is left is kept for changes by hand"))
+        raise audit_unavailable(AuditWriteError(SPENT))
 
 
 class Gate:

@@ -14,6 +14,7 @@ from secretsd.audit.reader import LogReader
 from secretsd.auth import Caller
 from secretsd.errors import AuditWriteError, Problem
 from secretsd.model import BusInfo, Changes, Health, SecretAnswer, SecretList
+from secretsd.reserve import SPENT
 from secretsd.rotation.announce import metadata, previous
 from secretsd.rotation.generate import public_jwk
 from secretsd.rotation.keyset import fresh_for_ms, published
@@ -131,7 +132,7 @@ class Reads:
         if reason is None and core.committer.unfinished:
             reason = "a change waits for its audit line"
         if reason is None and core.reserve.spent:
-            reason = "the disk is full, and what is left is kept for changes by hand"
+            reason = SPENT
         return Health(
             status="ok" if reason is None else "unavailable",
             version=VERSION,

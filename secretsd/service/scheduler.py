@@ -84,7 +84,7 @@ class Scheduler:
         core = self._core
         if core.committer.unfinished:
             await core.committer.finish()
-        if not core.guard.check() or core.stopped_serving is not None:
+        if not core.guard.check() or core.stopped_serving is not None or core.reserve.spent:
             return False
         self._ripe.sweep()
         if self._agenda.next_instant() > core.clock.now_ms() and not self._ripe:
@@ -130,7 +130,7 @@ class Scheduler:
 
     def _sleep_ms(self) -> int:
         core = self._core
-        held = core.guard.doubt is not None or core.stopped_serving is not None
+        held = core.guard.doubt is not None or core.stopped_serving is not None or core.reserve.spent
         if held or core.clock.elapsed_ms() < self._not_before:
             return LOOK_MS
         due_in = min(self.next_instant, NEVER_MS) - core.clock.now_ms()

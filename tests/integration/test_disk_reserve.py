@@ -13,6 +13,7 @@ from tests.support.daemon import COMMANDS, Daemon
 from tests.support.waiting import eventually
 
 DISK_BYTES = 8 * RESERVED_BYTES
+LET_GO_BYTES = 256 * 1024
 
 
 @pytest.fixture
@@ -89,9 +90,52 @@ def test_a_daemon_that_starts_on_a_full_disk_lets_an_operator_act(
     assert rotated["kid"] != leaked["kid"]
 
 
+@pytest.mark.parametrize("end", [Daemon.terminate, Daemon.sigkill])
+def test_what_was_kept_for_changes_stays_kept_over_a_restart(
+    small_disk: Path, new_daemon: Callable[..., Daemon], end: Callable[[Daemon], object]
+) -> None:
+    daemon = new_daemon(config=on(small_disk)).start()
+    for name in ("first", "second"):
+        daemon.api.create(name, type="generic")
+    filler = fill(small_disk)
+    eventually(lambda: daemon.api.get("/secret/first").status == 503, "no line can be written")
+    daemon.api.rotate("first", urgent=True)
+    end(daemon)
+
+    daemon.spawn()
+    eventually(lambda: daemon.api.get("/healthz").status == 503, "it answers")
+    assert "until 16 MiB are free" in daemon.api.get("/healthz").json()["reason"]
+    logged = (small_disk / "audit.jsonl").read_bytes()
+    for path in ("/secret/first", "/secrets", "/changes"):
+        daemon.api.get(path).refused(503, "audit-unavailable")
+    assert (small_disk / "audit.jsonl").read_bytes() == logged
+    daemon.api.rotate("second", urgent=True)
+
+    filler.unlink()
+    eventually(lambda: daemon.api.get("/healthz").status == 200, "it can serve again, though nobody asked it to")
+    assert daemon.api.secret("second")["version"] == 2
+
+
+def test_the_log_says_whether_it_is_written_for_everybody_again(
+    small_disk: Path, new_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = new_daemon(config=on(small_disk)).start()
+    daemon.api.create("leaked", type="generic")
+    filler = fill(small_disk)
+    eventually(lambda: daemon.api.get("/secret/leaked").status == 503, "no line can be written")
+    daemon.api.rotate("leaked", urgent=True)
+    again = "the audit log can be written again"
+    assert f"{again}, for changes by hand only" in daemon.output()
+    assert daemon.output().count(again) == 1
+    filler.unlink()
+    eventually(lambda: "there is room on the disk again" in daemon.output(), "it says that all is well")
+
+
 def test_the_log_can_be_pruned_on_a_full_disk(small_disk: Path, new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon(config=on(small_disk)).start()
     daemon.api.create("x", "v")
+    while (small_disk / "audit.jsonl").stat().st_size < LET_GO_BYTES:
+        daemon.api.secret("x")
     log = small_disk / "audit.jsonl"
     log.rename(small_disk / "audit.jsonl.1")
     for value in ("w", "x"):  # in the next file: with the second the file before is needed no more
@@ -109,9 +153,9 @@ def test_the_log_can_be_pruned_on_a_full_disk(small_disk: Path, new_daemon: Call
     assert done.returncode == 0, done.stderr
     assert "removed 1 file" in done.stdout
     assert not (small_disk / "audit.jsonl.1").exists()
-    eventually(lambda: daemon.api.get("/healthz").status == 200, "it can serve again")
-    filler.unlink()
-    eventually((small_disk / FILE_NAME).exists, "the reserve is taken again")
+    eventually(lambda: daemon.api.get("/healthz").status == 200, "it can serve again, of what was pruned")
+    assert filler.exists()
+    assert (small_disk / FILE_NAME).stat().st_size == RESERVED_BYTES, "what the record took is put back"
 
 
 def test_a_reserve_that_had_no_room_at_the_start_is_taken_later(

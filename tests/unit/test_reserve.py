@@ -37,7 +37,7 @@ def test_it_is_given_up_once_and_then_only_changes_may_be_written_until_it_is_ta
     assert not reserve.spent
     reserve.take()
     assert reserve.give_up()
-    assert list(tmp_path.iterdir()) == []
+    assert (tmp_path / FILE_NAME).stat().st_blocks == 0
     assert reserve.spent
     assert not reserve.give_up()
     assert reserve.spent
@@ -54,6 +54,50 @@ def test_a_reserve_is_never_what_fills_the_disk(
     assert list(tmp_path.iterdir()) == []
     free(monkeypatch, FREE_BEFORE_BYTES)
     assert reserve.take()
+
+
+def test_the_next_start_knows_that_it_was_given_up_and_when_there_is_room_again(
+    reserve: Reserve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve.take()
+    reserve.give_up()
+    free(monkeypatch, FREE_BEFORE_BYTES - 1)
+    next_one = Reserve([tmp_path, tmp_path])
+    assert not next_one.take()
+    assert next_one.spent
+    assert not next_one.give_up()
+    free(monkeypatch, FREE_BEFORE_BYTES)
+    assert next_one.take()
+    assert not next_one.spent
+
+
+def test_where_none_was_ever_taken_nothing_is_kept(reserve: Reserve, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 0)
+    assert not reserve.take()
+    assert not reserve.spent
+
+
+def test_what_was_borrowed_of_it_is_put_back_where_it_fits(
+    reserve: Reserve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve.put_back()
+    assert list(tmp_path.iterdir()) == []
+    free(monkeypatch, FREE_BEFORE_BYTES)
+    reserve.take()
+    reserve.give_up()
+    free(monkeypatch, 0)
+    reserve.put_back()
+    assert reserve.take()
+    assert not reserve.spent
+
+
+def test_what_is_no_file_is_not_followed(reserve: Reserve, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("stays")
+    (tmp_path / FILE_NAME).symlink_to(target)
+    assert not reserve.give_up()
+    reserve.take()
+    assert target.read_text() == "stays"
 
 
 def test_half_a_reserve_is_none(reserve: Reserve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,6 +322,16 @@ async def test_a_stopped_daemon_does_nothing_by_schedule(bench: Bench) -> None:
     assert bench.scheduler._sleep_ms() == LOOK_MS
 
 
+async def test_what_is_kept_for_changes_by_hand_is_not_for_the_schedule(bench: Bench) -> None:
+    await create(bench, "auto_key")
+    bench.core.reserve.spent = True
+    bench.clock.advance(30 * DAY_MS)
+    assert not await bench.scheduler.tick()
+    assert bench.scheduler._sleep_ms() == LOOK_MS
+    bench.core.reserve.spent = False
+    assert await bench.scheduler.tick()
+
+
 async def test_what_could_not_be_written_stays_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await create(bench, "auto_key")
     bench.clock.advance(30 * DAY_MS)
