@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -59,31 +61,66 @@ def _open_regular(path: Path, also: int = 0) -> BinaryIO:
     return file
 
 
-def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, owner: tuple[int, int] | None = None) -> None:
-    """Make `data` the content of `path`, durably and atomically: temporary file, fsync, rename, fsync of the folder.
+def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Make `data` the content of a file of the state, durably and atomically.
 
-    The file is this process's user's, or belongs to `owner` (uid, gid) where that is given.
-    Raises OSError when nothing changed, its subclass NotSynced when the new content is in place but may not survive.
+    A temporary file, `path` with `.new` behind it, is written and synced, then renamed, and the folder synced. Raises
+    OSError when nothing changed, its subclass NotSynced when the new content is in place but may not survive.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    temporary.unlink(missing_ok=True)
+    _replace(path, temporary, data, mode, None)
+
+
+def save(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, owner: tuple[int, int] | None = None) -> None:
+    """Make `data` the content of a file that somebody named, as `replace` does, and touch nothing else of theirs.
+
+    The file is this process's user's, or belongs to `owner` (uid, gid) where that is given. Raises as `replace`, and
+    OSError where `unfit` says something.
+    """
+    reason = unfit(path)
+    if reason is not None:
+        raise OSError(errno.EINVAL, f"it {reason}", str(path))
+    _replace(path, hidden_beside(path), data, mode, owner)
+
+
+def unfit(path: Path) -> str | None:
+    """Return what is wrong with `path` as a file to be written: "is a link: …". None where nothing is.
+
+    A rename would put a file in the place of /dev/stdout, which is a link, as it would in that of any other.
+    """
     try:
-        try:
-            descriptor = os.open(temporary, _NEW, mode)
-        except FileExistsError:
-            temporary.unlink()
-            descriptor = os.open(temporary, _NEW, mode)
-        try:
-            if owner is not None:
-                os.fchown(descriptor, *owner)
-            if mode != PRIVATE_FILE:
-                # The umask may have taken permissions off; the owner's alone it leaves.
-                os.fchmod(descriptor, mode)
-            write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
+        mode = path.lstat().st_mode
     except OSError:
+        return None  # it isn't there, or writing will tell
+    if stat.S_ISLNK(mode):
+        return "is a link: name the file itself"
+    if stat.S_ISDIR(mode):
+        return "is a folder: name a file in it"
+    return None if stat.S_ISREG(mode) else "is no ordinary file"
+
+
+def hidden_beside(path: Path) -> Path:
+    """Return a name beside `path` that is nobody's: a file of it is renamed when it is whole."""
+    return path.with_name(f".secretsctl-{secrets.token_hex(8)}.new")
+
+
+def _replace(path: Path, temporary: Path, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
+    try:
+        with _naming(path):
+            descriptor = os.open(temporary, _NEW, PRIVATE_FILE)
+            try:
+                write_all(descriptor, data)
+                # Only now: what an interrupted write leaves is nobody else's to read.
+                if owner is not None:
+                    os.fchown(descriptor, *owner)
+                if mode != PRIVATE_FILE:
+                    os.fchmod(descriptor, mode)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.replace(path)
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
@@ -91,6 +128,15 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, owner: tuple[i
         sync_folder(path.parent)
     except OSError as error:
         raise NotSynced(error.errno, error.strerror, str(path.parent)) from error
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let each error name this file: a descriptor's names none, and a temporary file's says nothing to anybody."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -101,12 +147,13 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the folder's entries durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make the folder's entries durable. Raises OSError."""
+    with _naming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def entry(path: Path) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 from secretsd_bus import rfc3339
 
@@ -27,8 +27,6 @@ from secretsd.crypto.sensitive import Sensitive
 from secretsd.daemon.firststart import StateFiles
 from secretsd.errors import BackupError
 from secretsd.service.reads import VERSION
-
-_PART_SUFFIX: Final = ".part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +53,13 @@ def to_file(
     """
     now_ms = SystemClock().now_ms()
     path = target / _name(config.bus.node, now_ms) if target.is_dir() else target
+    unfit = files.unfit(path)
+    if unfit is not None:
+        raise BackupError(f"{path} {unfit}; - is standard output")
     if path.exists() and not overwrite:
         raise BackupError(f"{path} exists: name another file, or give --force")
-    part = path.with_name(path.name + _PART_SUFFIX)
+    path.parent.stat()  # a folder that isn't there is told before the log is read
+    part = files.hidden_beside(path)
     for left in reversed(range(snapshot.TRIES)):
         taken = snapshot.take(config, progress)
         try:
@@ -74,12 +76,12 @@ def to_file(
         except OSError as error:
             part.unlink(missing_ok=True)
             # A write that failed names no file, and there are two disks that may be full.
-            raise OSError(error.errno, error.strerror, error.filename or str(part)) from error
+            named = path if error.filename in (None, str(part)) else error.filename
+            raise OSError(error.errno, error.strerror, str(named)) from error
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-    part.replace(path)
-    files.sync_folder(path.parent)
+    _place(part, path)
     return Made(path, made, taken.cut.gap_before, _recorded(config, path, made))
 
 
@@ -132,9 +134,23 @@ def _recorded(config: Config, path: Path | None, made: Manifest) -> str | None:
     return None
 
 
+def _place(part: Path, path: Path) -> None:
+    try:
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        files.sync_folder(path.parent)
+    except OSError as error:
+        raise BackupError(
+            f"{path} is a whole backup, but its folder could not be synced ({error.strerror}): a crash of the machine "
+            "may take it away again. Prove it, and make another one when the disk is well"
+        ) from error
+
+
 @contextlib.contextmanager
 def _private_file(path: Path) -> Iterator[IO[bytes]]:
-    path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, files.PRIVATE_FILE), "wb") as file:
         yield file

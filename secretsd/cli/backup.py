@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -187,10 +188,10 @@ def take_settings(
         unpacked = unpack(file, using, Path(scratch))
         found = {name: data for name in (CONFIG, POLICY) if (data := unpacked.bytes_of(name)) is not None}
         for name in found:
-            if (folder / name).exists():
+            if os.path.lexists(folder / name):
                 raise Failed(f"{folder / name} exists: nothing was written")
         for name, data in found.items():
-            files.replace(folder / name, data)
+            files.save(folder / name, data)
     written = [str(folder / name) for name in found]
     if settings.as_json:
         emit_json({"files": written})

@@ -48,6 +48,8 @@ def get(settings: Settings, name: str, version: str | None, kid: str | None, out
     """
     if version is not None and kid is not None:
         raise click.UsageError("--version and --kid exclude each other")
+    if output is not None and str(output) != "-":
+        material.refuse_unfit(output)
     query = f"?version={version}" if version else f"?kid={kid}" if kid else ""
     with Session.open(settings) as session, session.suggesting(name):
         answer = session.get(secret_path(name) + query)

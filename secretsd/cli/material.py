@@ -100,11 +100,18 @@ def print_value(value: Sensitive) -> None:
     click.echo(text)
 
 
+def refuse_unfit(path: Path) -> None:
+    """Raise Failed where a value is to be saved in the place of a link, such as /dev/stdout, or of a device."""
+    reason = files.unfit(path)
+    if reason is not None:
+        raise Failed(f"{path} {reason}", hint="for standard output leave -o out")
+
+
 def save_value(value: Sensitive, path: Path) -> None:
     """Make the bytes the content of `path`, mode 0600, replacing what was there at once. Raises Failed."""
-    if path.exists() and not path.is_file():
-        raise Failed(f"{path} is no ordinary file; print the value and redirect it instead")
     try:
-        files.replace(path, value.reveal())
+        files.save(path, value.reveal())
+    except files.NotSynced as error:
+        raise Failed(f"{path} is written, but its folder can't be synced: {error.strerror}") from None
     except OSError as error:
         raise Failed(f"{path} can't be written: {error.strerror}") from None

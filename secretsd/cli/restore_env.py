@@ -34,29 +34,48 @@ def restore_env(
     """
     if identity is not None and passphrase_file is not None:
         raise click.UsageError("a backup opens with an identity or a passphrase, not both")
+    target = _behind(file)
     content = open_backup(backup, identity, passphrase_file)
     kept: Path | None = None
+    mode, owner, before = files.PRIVATE_FILE, None, files.PRIVATE_FILE
     try:
-        target = file.resolve()
-        mode, owner = files.PRIVATE_FILE, None
         if target.exists():
             status = target.stat()
-            mode, owner = status.st_mode & 0o777, (status.st_uid, status.st_gid)
+            before, owner = status.st_mode & 0o777, (status.st_uid, status.st_gid)
+            mode = _for_secrets(before)
             now = target.read_bytes()
             if now != content.reveal():
                 insist(f"{file} exists and is another. Replace it (it is kept beside it)?", yes=yes)
                 kept = free_name(target.with_name(f"{target.name}.before"))
-                files.replace(kept, now, files.PRIVATE_FILE, owner=owner)
-        files.replace(target, content.reveal(), mode, owner=owner)
+                files.save(kept, now, owner=owner)
+        files.save(target, content.reveal(), mode, owner=owner)
     except OSError as error:
         raise Failed(f"{file} can't be restored: {error.strerror}") from None
     if settings.as_json:
-        emit_json({"file": str(target), "kept": None if kept is None else str(kept)})
+        emit_json({"file": str(target), "kept": None if kept is None else str(kept), "mode": f"{mode:04o}"})
     else:
         click.echo(f"restored {target}, mode {mode:04o}")
+    if mode != before:
+        note(f"its mode was {before:04o}, and it holds secrets again: nobody but its owner reads it now")
     if kept is not None:
         note(f"what it was is in {kept}")
     note(
         "the secrets that were imported stay in the vault, those newly generated too: services that read them from "
         "there go on. `secretsctl rm NAME` takes one out for good"
     )
+
+
+def _behind(file: Path) -> Path:
+    """Return the file itself where FILE is a link, as import-env does. Raises Failed where it is no file's place."""
+    target = file.resolve()
+    if file.is_symlink() and not target.exists():
+        raise Failed(f"{file} is a link to nothing that is there: name the file itself")
+    reason = files.unfit(target)
+    if reason is not None:
+        raise Failed(f"{file} {reason}")
+    return target
+
+
+def _for_secrets(mode: int) -> int:
+    """Return the mode of a .env that holds secrets again: what is there already, unless all may read or write that."""
+    return files.PRIVATE_FILE if mode & 0o007 else mode & 0o660

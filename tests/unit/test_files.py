@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,38 @@ def test_a_file_that_group_or_others_may_use_is_not_read(path: Path, mode: int) 
 def test_a_public_file_has_the_mode_asked_for_whatever_the_umask(path: Path) -> None:
     files.replace(path, b"public", 0o644)
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("owner", [None, (os.geteuid(), os.getegid())])
+def test_a_file_that_is_not_whole_yet_is_its_owners_alone(
+    path: Path, owner: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+
+    def write(descriptor: int, _: bytes) -> None:
+        modes.append(os.fstat(descriptor).st_mode & 0o777)
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(files, "write_all", write)
+    with pytest.raises(OSError, match="full") as failed:
+        files.save(path, b"new", 0o644, owner=owner)
+    assert (modes, failed.value.filename, path.read_bytes()) == ([0o600], str(path), b"kept")
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_somebody_named_takes_no_other_with_it(path: Path) -> None:
+    beside = path.with_name("file.new")
+    beside.write_bytes(b"theirs")
+    files.save(path, b"saved")
+    assert (path.read_bytes(), beside.read_bytes()) == (b"saved", b"theirs")
+
+
+def test_no_file_takes_the_place_of_a_link(path: Path) -> None:
+    link = path.with_name("link")
+    link.symlink_to(path)
+    with pytest.raises(OSError, match="it is a link: name the file itself"):
+        files.save(link, b"saved")
+    assert (link.is_symlink(), path.read_bytes()) == (True, b"kept")
 
 
 def test_a_folder_that_is_there_keeps_its_mode_and_a_new_one_is_private(tmp_path: Path) -> None:

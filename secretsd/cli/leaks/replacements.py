@@ -25,7 +25,7 @@ def refuse_existing(path: Path | None) -> None:
 def write_replacements(path: Path, findings: Iterable[Finding]) -> None:
     """Write the expressions for what was found in histories to a file, mode 0600. Raises Failed."""
     try:
-        files.replace(path, replacement_rules(findings))
+        files.save(path, replacement_rules(findings))
     except OSError as error:
         raise Failed(f"{path} can't be written: {error.strerror}") from None
     note(f"{path} holds the values as they are, for git filter-repo: remove it afterwards (shred -u {path})")

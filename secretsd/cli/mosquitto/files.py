@@ -45,7 +45,7 @@ class Planned:
             files.make_folder(folder)
             _give(folder, self.owner)
         if self.standing != "unchanged":
-            files.replace(self.path, self.content.encode())
+            files.save(self.path, self.content.encode())
         elif stat.S_IMODE(self.path.stat().st_mode) != files.PRIVATE_FILE:
             self.path.chmod(files.PRIVATE_FILE)
         _give(self.path, self.owner)

@@ -113,6 +113,10 @@ def work_out(config: Config, policy: Policy, names: Collection[str], places: Pla
     rights = Planned(places.acl, marked(places.acl, before, acl.block(everyone), last=True), before, broker)
     clear, hashes, logins = _logins(config, [one.name for one in everyone], daemon, places, wishes)
     written = [*clear, replace(hashes, owner=broker), rights, configuration]
+    for one in written:
+        reason = private.unfit(one.path)
+        if reason is not None:
+            raise Failed(f"{one.path} {reason}")
     return Plan(written, logins, daemon, places.listener, _warning(listening))
 
 

@@ -52,6 +52,9 @@ class Migration:
 
     def __init__(self, file: Path, asked: Asked, *, as_json: bool) -> None:
         refuse_existing(asked.replacements)
+        reason = None if asked.backup is None else files.unfit(asked.backup)
+        if reason is not None:
+            raise Failed(f"{asked.backup} {reason}")
         self._asked = asked
         self._as_json = as_json
         self._envfile: EnvFile = read_envfile(file)
@@ -135,7 +138,7 @@ class Migration:
             status = envfile.path.stat()
             if rest.removed or rest.comments:
                 owner = (status.st_uid, status.st_gid)
-                files.replace(envfile.path, rest.content, status.st_mode & 0o777, owner=owner)
+                files.save(envfile.path, rest.content, status.st_mode & 0o777, owner=owner)
         except OSError as error:
             raise Failed(
                 f"{envfile.path} can't be replaced: {error.strerror}",

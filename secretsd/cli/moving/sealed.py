@@ -78,7 +78,7 @@ def write_backup(content: Sensitive, path: Path, to: age.Recipients | Sensitive)
         raise Failed(f"the backup can't be sealed: {error}") from None
     target = free_name(path)
     try:
-        files.replace(target, sealed)
+        files.save(target, sealed)
     except OSError as error:
         raise Failed(f"the backup {target} can't be written: {error.strerror}; nothing was done") from None
     return target

@@ -116,7 +116,7 @@ class Folder:
 
     def _replace(self, name: str, data: bytes) -> None:
         try:
-            files.replace(self.path / name, data)
+            files.save(self.path / name, data)
         except OSError as error:
             raise Failed(f"{self.path / name} can't be written: {error.strerror}") from None
 

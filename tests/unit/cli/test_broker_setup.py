@@ -62,6 +62,15 @@ def test_the_files_in_mosquitto_are_what_is_written_for_the_example(
     assert (REPOSITORY / committed).read_text() == expected(made, written)
 
 
+@pytest.mark.parametrize("name", ["conf.d/jarvis.conf", "jarvis/acl", "jarvis/passwords"])
+def test_a_link_in_the_place_of_a_file_is_refused(place: Installation, name: str) -> None:
+    link = place.folder / "mosquitto" / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(place.folder / "elsewhere")
+    with pytest.raises(Failed, match=f"{name} is a link: name the file itself"):
+        plan(place)
+
+
 @pytest.mark.parametrize(
     ("bus", "said"),
     [

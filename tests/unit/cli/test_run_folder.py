@@ -37,6 +37,13 @@ def test_the_folder_is_made_private(tmp_path: Path, table: Path) -> None:
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
+def test_a_secret_takes_no_file_of_another_with_it(tmp_path: Path, table: Path) -> None:
+    folder = Folder.open(tmp_path / "new", on_disk=False, mountinfo=table)
+    folder.update([secret("key.new", "the new key")])
+    folder.update([secret("key", "the key")])
+    assert (folder.path / "key.new").read_text() == "the new key"
+
+
 def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path, table: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
     with pytest.raises(Failed, match="isn't private"):
