@@ -50,6 +50,11 @@ class Metrics:
             "Batches of audit lines that could not be made durable",
             registry=self.registry,
         )
+        self._connections_refused = Counter(
+            "secretsd_connections_refused",
+            "Connections that there was no room for",
+            registry=self.registry,
+        )
         self.refusals = Counter("secretsd_refusals", "Refused requests by reason", ["reason"], registry=self.registry)
         self.previous_reads = Counter(
             "secretsd_previous_version_reads",
@@ -105,6 +110,10 @@ class Metrics:
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request. `route` is the route's template, never a path."""
         self._requests.count(route, method, status, seconds)
+
+    def connection_refused(self) -> None:
+        """Count one connection that there was no room for."""
+        self._connections_refused.inc()
 
     def audit_batch(self, lines: int, seconds: float) -> None:
         """Count one durable batch of audit lines."""

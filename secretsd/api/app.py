@@ -55,15 +55,18 @@ class App:
         self.draining = False
         """Set while the server stops: answers close their connections."""
 
-    async def answer(self, raw: BaseRequest, peer: Peer) -> Answer:
-        """Return the answer to a request; never raises but for cancellation."""
+    async def answer(self, raw: BaseRequest, peer: Peer, proven: Callable[[], None] = lambda: None) -> Answer:
+        """Return the answer to a request; never raises but for cancellation.
+
+        `proven` is called as soon as the request is known to be a client's.
+        """
         started = time.perf_counter()
         request_id = self._new_id()
         path, _, query = raw.raw_path.partition("?")
         found = self._router.find(raw.method, path)
         incoming = Incoming(raw, found, query, peer, request_id)
         try:
-            answer = await self._handle(incoming)
+            answer = await self._handle(incoming, proven)
         except Problem as problem:
             answer = problems.render(problem, request_id)
         except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is becomes a 500 that says nothing
@@ -88,7 +91,11 @@ class App:
         self._finish(answer, request_id, "unknown", "other", 0.0)
         return answer
 
-    async def _handle(self, incoming: Incoming) -> Answer:
+    def connection_refused(self) -> None:
+        """Count a connection that there was no room for."""
+        self._service.metrics.connection_refused()
+
+    async def _handle(self, incoming: Incoming, proven: Callable[[], None]) -> Answer:
         service = self._service
         await guards.admit(incoming, self._rules, service)
         route = incoming.found.route
@@ -97,6 +104,7 @@ class App:
         if isinstance(route, OpenRoute):
             return route.handler(service, incoming)
         caller = await guards.identify(incoming, service)
+        proven()
         position = service.position
         try:
             return await route.handler(service, caller, incoming)

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -48,7 +48,7 @@ def most_connections() -> int:
 class Connection(RequestHandler):
     """One connection; its peer is looked up once, when it is accepted."""
 
-    __slots__ = ("app", "half_closed", "own_socket", "peer", "trust", "writing_since")
+    __slots__ = ("app", "half_closed", "lingering", "own_socket", "peer", "proven", "trust", "writing_since")
 
     def __init__(
         self, manager: Connections, app: App, trust: Trust, own_socket: Path | None = None, **kwargs: Any
@@ -59,6 +59,9 @@ class Connection(RequestHandler):
         self.own_socket = own_socket
         self.peer = NOBODY
         self.half_closed = False
+        self.lingering = False
+        self.proven = False
+        """Whether a request on it has come from a client of the policy."""
         self.writing_since: float | None = None
 
     @property
@@ -71,8 +74,24 @@ class Connection(RequestHandler):
         """Tell whether a request is being answered."""
         return self._current_request is not None
 
+    @property
+    def spare(self) -> bool:
+        """Tell whether nobody waits for an answer: there is no request, or only the rest of one that was answered."""
+        return (self.idle and not self._messages) or (self.lingering and not self._force_close)
+
+    @property
+    def stranger(self) -> bool:
+        """Tell whether an answer is under way to somebody who has never proven to be a client."""
+        return not self.proven and not self._force_close
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Look the peer up, then go on as aiohttp does."""
+        """Look the peer up, then go on as aiohttp does, unless there are too many connections already."""
+        if isinstance(self._manager, Connections) and not self._manager.has_room():
+            # Nothing of aiohttp's has begun: its task would find the connection gone. What comes yet isn't read.
+            self.force_close()
+            self._manager = None
+            cast("asyncio.Transport", transport).abort()
+            return
         peer = peer_of(transport, self.trust)
         self.peer = peer if self.own_socket is None else replace(peer, own_socket=self.own_socket)
         super().connection_made(transport)
@@ -95,7 +114,8 @@ class Connection(RequestHandler):
         return True
 
     def begin(self, request: web.BaseRequest) -> None:
-        """Let nobody wait for the rest of a body that can't come any more."""
+        """Note that a request is at hand, and let nobody wait for the rest of a body that can't come any more."""
+        self.lingering = False
         if self.half_closed and not request.content.is_eof():
             request.content.set_exception(ConnectionResetError("the peer closed its half within the body"))
             request.content.feed_eof()
@@ -109,6 +129,20 @@ class Connection(RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             self.writing_since = None
+            self.lingering = not request.content.is_eof()
+
+    def prove(self) -> None:
+        """Note that the request is a client's."""
+        self.proven = True
+
+    def drop(self) -> None:
+        """End at once, for another connection's sake; what wasn't taken of an answer is lost."""
+        transport, idle = self.transport, self.idle
+        self.force_close()
+        if transport is not None and not idle:
+            transport.abort()
+        if not self._request_in_progress and self._task_handler is not None:
+            self._task_handler.cancel()  # it would take up a request that has just come, or wait for the rest of one
 
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -127,7 +161,7 @@ class Connection(RequestHandler):
 
 
 class Connections(web.Server):
-    """All connections. Where there are too many, the one that is idle longest makes room."""
+    """All connections. Where there are too many, one of those that are idle makes room, else a stranger's."""
 
     def __init__(self, app: App, *, most: int) -> None:
         async def handler(request: web.BaseRequest) -> Any:
@@ -135,11 +169,12 @@ class Connections(web.Server):
             if not isinstance(protocol, Connection):
                 return await app.answer(request, NOBODY)
             protocol.begin(request)
-            return await app.answer(request, protocol.peer)
+            return await app.answer(request, protocol.peer, protocol.prove)
 
         super().__init__(handler)
         self._app = app
-        self._most = most
+        self.most = most
+        self._refused = 0
         self._trust = NO_TRUST
 
     def __call__(self) -> RequestHandler:
@@ -186,9 +221,7 @@ class Connections(web.Server):
         )
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Count a new connection in, making room first; without any idle one the new one goes."""
-        if len(self._connections) >= self._most and not self._make_room():
-            transport.abort()
+        """Count a new connection in."""
         super().connection_made(handler, transport)
         if isinstance(handler, Connection):
             self._end_if_outdated(handler)  # its handshake began before certificates were taken anew
@@ -206,12 +239,23 @@ class Connections(web.Server):
             transport.abort()
         return len(slow)
 
-    def _make_room(self) -> bool:
-        for handler in self._connections:
-            if isinstance(handler, Connection) and handler.idle:
-                handler.force_close()
-                return True
-        return False
+    def has_room(self) -> bool:
+        """Tell whether one more can be kept, making room if need be: by the oldest that is spare, else a stranger's."""
+        if len(self._connections) < self.most:
+            return True
+        ours = [handler for handler in self._connections if isinstance(handler, Connection)]
+        leaving = next((one for one in ours if one.spare), None) or next((one for one in ours if one.stranger), None)
+        if leaving is None:
+            self._refused += 1
+            self._app.connection_refused()
+            return False
+        leaving.drop()
+        return True
+
+    def take_refused(self) -> int:
+        """Return how many connections were refused since the last call."""
+        refused, self._refused = self._refused, 0
+        return refused
 
 
 def peer_of(transport: asyncio.BaseTransport, trust: Trust) -> Peer:

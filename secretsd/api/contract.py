@@ -31,7 +31,7 @@ from secretsd.service import Answered, KeySet, ReadResult, Selector
 
 
 class Metrics(Protocol):
-    """Where requests are counted."""
+    """Where requests and connections are counted."""
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -39,6 +39,9 @@ class Metrics(Protocol):
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request under its route's template."""
+
+    def connection_refused(self) -> None:
+        """Count one connection that there was no room for."""
 
 
 class Service(Protocol):

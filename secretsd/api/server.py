@@ -121,6 +121,13 @@ class Server:
             dropped = self._connections.drop_slow(loop.time())
             if dropped:
                 log.warning("%d connections were dropped: their answers weren't taken", dropped)
+            refused = self._connections.take_refused()
+            if refused:
+                log.warning(
+                    "%d connections were refused: clients are at work on all %d that may be open (LimitNOFILE)",
+                    refused,
+                    self._connections.most,
+                )
             await self.follow_files()
 
     async def follow_files(self) -> None:

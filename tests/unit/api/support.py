@@ -53,12 +53,16 @@ class FakeMetrics:
         self.registry = CollectorRegistry()
         self.requests: list[tuple[str, str, int]] = []
         self.counted = asyncio.Event()
+        self.refused = 0
         Counter("fake_things", "Things", registry=self.registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         assert seconds >= 0
         self.requests.append((route, method, status))
         self.counted.set()
+
+    def connection_refused(self) -> None:
+        self.refused += 1
 
 
 class FakeService:

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -13,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from secretsd.api import Server, bind, connections, start, tls
+from secretsd.auth import Caller, Claims
 from secretsd.errors import ListenError
 from tests.unit.api.conftest import Connect, Launch
 from tests.unit.api.support import DEADLINE, FakeService, Wire, configured, request
@@ -174,6 +178,95 @@ async def test_where_connections_run_out_an_idle_one_makes_room(
     service.hold.set()
     assert (await busy.reply()).status == 200
     assert (await late.reply()).status == 204
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_connections_too_many_are_refused_counted_and_told_of_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, run: Callable[..., None]
+) -> None:
+    monkeypatch.setattr("secretsd.api.server.most_connections", lambda: 1)
+    monkeypatch.setattr("secretsd.api.server.SWEEP_SECONDS", 0.02)
+    service, config = FakeService(), configured(tmp_path)
+
+    async def main() -> None:
+        told, all_told = [0], asyncio.Event()
+
+        def tell(_said: str, refused: int, *_rest: object) -> None:
+            told.append(refused)
+            if sum(told) == 5:
+                all_told.set()
+
+        monkeypatch.setattr("secretsd.api.server.log.warning", tell)
+        server = await start(service, config, sockets=bind(config))
+        service.hold = asyncio.Event()
+        busy = await Wire.to(port_of(server))
+        await busy.send(request("GET", "/secret/a"))
+        async with asyncio.timeout(DEADLINE):
+            await service.entered.wait()
+        for _ in range(5):
+            one = await Wire.to(port_of(server))
+            assert await one.ended()
+            await one.close()
+        service.hold.set()
+        assert (await busy.reply()).status == 200
+        async with asyncio.timeout(DEADLINE):
+            await all_told.wait()
+        await busy.close()
+        await server.drain(1.0)
+        gc.collect()  # a task that failed says so when it goes
+
+    run(main())
+    assert service.metrics.refused == 5
+    assert caplog.records == []
+
+
+async def test_a_stranger_that_holds_back_the_rest_of_a_refused_body_makes_room(
+    service: FakeService, launch: Launch, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secretsd.api.server.most_connections", lambda: 2)
+    monkeypatch.setattr(connections, "LINGERING_SECONDS", DEADLINE)
+    server = await launch()
+    strangers = [await connect(port_of(server)) for _ in range(2)]
+    for stranger in strangers:
+        await stranger.send(
+            b"POST /secret HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        )
+        assert (await stranger.reply()).status == 401
+    client = await connect(port_of(server))
+    await client.send(request("GET", "/secret/a"))
+    assert (await client.reply()).status == 200
+    assert await strangers[0].ended()
+
+
+async def test_where_none_is_idle_a_stranger_makes_room_for_a_client(
+    service: FakeService, launch: Launch, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secretsd.api.server.most_connections", lambda: 2)
+    server = await launch()
+    service.hold = asyncio.Event()
+    busy = await connect(port_of(server))
+    await busy.send(request("GET", "/secret/a"))
+    async with asyncio.timeout(DEADLINE):
+        await service.entered.wait()
+    identify, slowed = service.identify, asyncio.Event()
+
+    async def slow(claims: Claims, *rest: Any) -> Caller:
+        if claims.client == "ghost":
+            slowed.set()
+            await asyncio.Event().wait()
+        return await identify(claims, *rest)
+
+    monkeypatch.setattr(service, "identify", slow)
+    stranger = await connect(port_of(server))
+    await stranger.send(request("GET", "/secret/a", client="ghost"))
+    async with asyncio.timeout(DEADLINE):
+        await slowed.wait()
+    client = await connect(port_of(server))
+    await client.send(request("GET", "/secret/a"))
+    assert await stranger.ended()
+    service.hold.set()
+    assert (await client.reply()).status == 200
+    assert (await busy.reply()).status == 200
 
 
 async def test_a_peer_that_does_not_take_its_answer_is_dropped(
