@@ -199,7 +199,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         status=201,
         body=CreateSecret,
         parameters=(params.IDEMPOTENCY_KEY,),
-        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "exists", "not-found", "value-required"),
+        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "exists", "not-found", "version-not-found", "value-required"),
         handler=handlers.create,
     ),
     ClientRoute(
@@ -218,6 +218,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
             *_BODY_PROBLEMS,
             "exists",
             "not-found",
+            "version-not-found",
             "precondition-failed",
             "value-required",
             "rotation-pending",
@@ -238,7 +239,14 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
             params.IF_MATCH,
             params.IDEMPOTENCY_KEY,
         ),
-        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "not-found", "precondition-failed", "rotation-pending"),
+        problems=(
+            *_CHANGE_PROBLEMS,
+            *_BODY_PROBLEMS,
+            "not-found",
+            "version-not-found",
+            "precondition-failed",
+            "rotation-pending",
+        ),
         handler=handlers.update,
     ),
     ClientRoute(
@@ -252,7 +260,14 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         body=RotateRequest,
         max_body=8 * MIB,
         parameters=(params.IDEMPOTENCY_KEY,),
-        problems=(*_CHANGE_PROBLEMS, *_BODY_PROBLEMS, "not-found", "value-required", "rotation-pending"),
+        problems=(
+            *_CHANGE_PROBLEMS,
+            *_BODY_PROBLEMS,
+            "not-found",
+            "version-not-found",
+            "value-required",
+            "rotation-pending",
+        ),
         handler=handlers.rotate,
     ),
     ClientRoute(
@@ -277,7 +292,7 @@ ROUTES: Final[tuple[OpenRoute | ClientRoute, ...]] = (
         answer=Metadata,
         later=True,
         parameters=(params.NAME, params.IDEMPOTENCY_KEY),
-        problems=(*_CHANGE_PROBLEMS, "not-found"),
+        problems=(*_CHANGE_PROBLEMS, "not-found", "version-not-found"),
         handler=handlers.cancel,
     ),
     ClientRoute(

@@ -129,22 +129,25 @@ def previous(record: SecretRecord, now_ms: int = 0, before: int = MAX_SAFE_INTEG
     return None
 
 
-def metadata(name: str, record: SecretRecord, now_ms: int) -> Metadata:
-    """Return what may be said of a secret at `now_ms` to who may read it."""
-    current = record.current
+def metadata(name: str, record: SecretRecord, now_ms: int, version: VersionRecord | None = None) -> Metadata:
+    """Return what may be said of a secret at `now_ms` to who may read it.
+
+    With `version` of that one, as a read of it tells: nothing of what is under way or to come.
+    """
+    about = version or record.current
     return Metadata(
         name=name,
-        version=current.version,
-        kid=current.kid,
+        version=about.version,
+        kid=about.kid,
         type=record.type,
         status=record.status,
         rotation=record.rotation,
-        created_at=rfc3339(current.created_at),
+        created_at=rfc3339(about.created_at),
         expires_at=rfc3339(record.expires_at),
-        previous=previous(record, now_ms),
+        previous=previous(record, now_ms, about.version),
         generation=record.generation,
-        pending=pending_rotation(record),
-        upcoming=_upcoming(record),
+        pending=pending_rotation(record) if version is None else UNSET,
+        upcoming=_upcoming(record) if version is None else UNSET,
     )
 
 

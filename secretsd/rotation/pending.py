@@ -57,6 +57,12 @@ def in_way(record: SecretRecord) -> Pending | None:
     return None if pending is None or pending.step == "finish" else pending
 
 
+def brought(record: SecretRecord) -> VersionRecord:
+    """Return the version that the last change of the record made current, or is bringing to the other end."""
+    pending = in_way(record)
+    return record.current if pending is None or pending.step == "undo" else pending.version
+
+
 def tidying(record: SecretRecord) -> Pending | None:
     """Return the rotation that only tidies up at the other end, None for any other state."""
     pending = record.under_way

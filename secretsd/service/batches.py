@@ -63,8 +63,8 @@ class Batches(Writes):
                     drafts.append(self._draft(document, generation, entry, new, cause, now_ms))
             return joined(drafts)
 
-        committed = await self._commit(caller, "create_all", "", body, idempotency_key, build)
-        settled = await self._settled([entry.name for entry in entries], committed)
+        carried = await self._commit(caller, "create_all", "", body, idempotency_key, build)
+        settled = await self._settled([entry.name for entry in entries], carried)
         return Answered(SecretList(secrets=settled.value), settled.position)
 
     def _decided(self, entry: BatchEntry) -> _New | None:

@@ -20,12 +20,12 @@ from secretsd.audit.log import AuditLog, Entry
 from secretsd.errors import AuditWriteError, Problem, SealError, VaultWriteError
 from secretsd.metrics import Metrics
 from secretsd.reserve import SPENT, Reserve
+from secretsd.service.receipts import Keyed, remembered
 from secretsd.vault.document import (
     AuditMark,
     Document,
     OwedLine,
     PolicyMark,
-    Receipt,
     SecretRecord,
     Tombstone,
 )
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Item = TypeVar("Item")
 
-RECEIPTS_MOST: Final = 256
 LINES_AT_ONCE: Final = 128
 """Of the lines of one commit; other requests' come in between, so that nobody waits for ten thousand signatures."""
 ITEMS_AT_ONCE: Final = 32
@@ -128,17 +127,15 @@ class Committer:
         """Whether a change on disk could not be completed when that was last tried."""
         return self._stalled
 
-    async def commit(
-        self, build: Build, receipt: Callable[[int], Receipt] | None = None, *, by_hand: bool = True
-    ) -> Done:
+    async def commit(self, build: Build, keyed: Keyed | None = None, *, by_hand: bool = True) -> Done:
         """Carry one change through and return what it came to.
 
-        Once begun it is not cancelled with its caller. On a full disk a change made by hand is given the space that is
-        kept in reserve; the schedule's can wait. Raises the Problem that `build` raises, `vault-unavailable` or
-        `audit-unavailable` when nothing changed, `outcome-unknown` when the change is on disk and is completed, its
-        lines first, as soon as the log can be written again.
+        With `keyed` the document keeps a receipt of it. Once begun it is not cancelled with its caller. On a full disk
+        a change made by hand is given the space that is kept in reserve; the schedule's can wait. Raises the Problem
+        that `build` raises, `vault-unavailable` or `audit-unavailable` when nothing changed, `outcome-unknown` when the
+        change is on disk and is completed, its lines first, as soon as the log can be written again.
         """
-        return await asyncio.shield(asyncio.get_running_loop().create_task(self._commit(build, receipt, by_hand)))
+        return await asyncio.shield(asyncio.get_running_loop().create_task(self._commit(build, keyed, by_hand)))
 
     async def finish(self) -> None:
         """Complete a change whose lines are owed. Raises Problem `audit-unavailable` while it can't be done.
@@ -169,7 +166,7 @@ class Committer:
         async with self._turn:
             await self._finish(by_hand=False)
 
-    async def _commit(self, build: Build, receipt: Callable[[int], Receipt] | None, by_hand: bool) -> Done:
+    async def _commit(self, build: Build, keyed: Keyed | None, by_hand: bool) -> Done:
         async with self._turn:
             self.admit()
             await self._finish(by_hand=by_hand)
@@ -179,7 +176,7 @@ class Committer:
             self.admit()
             if not draft.events and not draft.journal:
                 return Done(before, (), ())
-            document = self._next(before, draft, receipt)
+            document = self._next(before, draft, keyed)
             self._names = [*draft.secrets]
             self._keys = draft.keys
             if draft.keys is not None:
@@ -187,11 +184,12 @@ class Committer:
             await self._write(document, by_hand=by_hand)
             return await self._finish(fresh=True, by_hand=by_hand)
 
-    def _next(self, before: Document, draft: Draft, receipt: Callable[[int], Receipt] | None) -> Document:
+    def _next(self, before: Document, draft: Draft, keyed: Keyed | None) -> Document:
         generation = before.generation + 1
         receipts = before.receipts
-        if receipt is not None:
-            receipts = (receipt(generation), *receipts)[:RECEIPTS_MOST]
+        if keyed is not None:
+            made = [record for record in draft.secrets.values() if record is not None]
+            receipts = remembered([keyed.receipt(generation, made), *receipts])
         return replace(
             before,
             generation=generation,

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
-import msgspec
 from msgspec import Struct, UnsetType
-from secretsd_bus import b64url_encode
 
 from secretsd.auth import Caller
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
 from secretsd.model import (
-    DAY_MS,
     CreateSecret,
     Encoding,
     Metadata,
@@ -41,16 +36,20 @@ from secretsd.service.departures import Value, called_off
 from secretsd.service.history import readable_version
 from secretsd.service.outcome import outcome
 from secretsd.service.placed import placed
+from secretsd.service.receipts import Carried, Keyed
 from secretsd.service.values import grace_asked, supplied, wishes
 from secretsd.vault.document import Document, Receipt, SecretRecord
 
-RECEIPT_LIFE_MS: Final = DAY_MS
 SETTLE_SECONDS: Final = 10.0
 """How long a request waits for a rotation to reach the other end, before it is answered as accepted."""
 
 
 class _Repeated(Exception):
     """The change was made by an earlier request with the same Idempotency-Key."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        super().__init__()
+        self.receipt = receipt
 
 
 class Writes:
@@ -132,8 +131,8 @@ class Writes:
 
             return await in_slices(names, lambda part: joined(map(draft, part)))
 
-        committed = await self._commit(caller, "rotate", "", body, idempotency_key, build)
-        rotated = await self._settled(list(names), committed)
+        carried = await self._commit(caller, "rotate", "", body, idempotency_key, build)
+        rotated = await self._settled(list(names), carried)
         return Answered(Rotated(rotated=rotated.value), rotated.position)
 
     async def restore(
@@ -183,8 +182,8 @@ class Writes:
             self._existing(document, name)
             return self._changes().delete(document, generation, name, Cause(caller.client))
 
-        document = await self._commit(caller, "delete", name, None, idempotency_key, build)
-        return Answered(None, document.position)
+        carried = await self._commit(caller, "delete", name, None, idempotency_key, build)
+        return Answered(None, carried.document.position)
 
     async def _one(
         self,
@@ -197,15 +196,18 @@ class Writes:
         *,
         condition: str | None = None,
     ) -> Answered[Metadata]:
-        committed = await self._commit(caller, action, name, body, idempotency_key, build, condition=condition)
-        settled = await self._settled([name], committed)
+        carried = await self._commit(caller, action, name, body, idempotency_key, build, condition=condition)
+        settled = await self._settled([name], carried)
         return Answered(settled.value[0], settled.position)
 
-    async def _settled(self, names: Sequence[str], committed: Document) -> Answered[list[Metadata]]:
-        """Return the metadata of what `committed` changed once that came to something. Raises Problem `not-found`."""
+    async def _settled(self, names: Sequence[str], carried: Carried) -> Answered[list[Metadata]]:
+        """Return the metadata of what a request made once that came to something.
+
+        Raises Problem `not-found`, `version-not-found`.
+        """
         await self.until_settled(names, SETTLE_SECONDS)
         document = self._core.document
-        return Answered(outcome(names, committed, document, self._core.clock.now_ms()), document.position)
+        return Answered(outcome(names, carried, document, self._core.clock.now_ms()), document.position)
 
     async def _commit(
         self,
@@ -217,41 +219,27 @@ class Writes:
         build: Build,
         *,
         condition: str | None = None,
-    ) -> Document:
-        """Return the document after the change; where the same request was answered before, the one in force."""
+    ) -> Carried:
+        """Carry a change through, unless the same request was answered before."""
         core = self._core
-        receipt = None if key is None else self._receipt(caller, action, name, body, key, condition)
+        keyed = None
+        if key is not None:
+            parts = (action, name) if condition is None else (action, name, condition)
+            keyed = Keyed.of(core.vault.fingerprint_key, caller.client, key, parts, body, core.clock.now_ms())
 
         def once(document: Document, generation: int) -> Draft | Awaitable[Draft]:
+            receipt = None if keyed is None else keyed.answered(document)
             if receipt is not None:
-                _refuse_repetition(document, receipt(generation))
+                raise _Repeated(receipt)
             return build(document, generation)
 
         try:
-            return (await core.committer.commit(once, receipt)).document
-        except _Repeated:
-            return core.document
+            return Carried((await core.committer.commit(once, keyed)).document)
+        except _Repeated as repeated:
+            return Carried(core.document, repeated.receipt)
         except Problem as problem:
             problem.position = problem.position or core.document.position
             raise
-
-    def _receipt(
-        self, caller: Caller, action: str, name: str, body: Struct | None, key: str, condition: str | None
-    ) -> Callable[[int], Receipt]:
-        secret = self._core.vault.fingerprint_key.reveal()
-
-        def digest(*parts: bytes) -> str:
-            framed = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-            return b64url_encode(hmac.new(secret, framed, hashlib.sha256).digest())
-
-        content = b"" if body is None else msgspec.json.encode(body)
-        asked = [action.encode(), name.encode(), content]
-        if condition is not None:
-            asked.append(condition.encode())
-        own = digest(b"key", caller.client.encode(), key.encode("utf-8", "surrogateescape"))
-        fingerprint = digest(b"request", *asked)
-        now_ms = self._core.clock.now_ms()
-        return lambda generation: Receipt(own, fingerprint, generation, now_ms)
 
     def _changes(self) -> Changes:
         core = self._core
@@ -300,18 +288,6 @@ def _given(value: str | ValueIn, record: SecretRecord) -> tuple[Sensitive, Encod
     if isinstance(value, str):
         return supplied(value, "utf-8", record.type), "utf-8"
     return supplied(value.value, value.encoding, record.type), value.encoding
-
-
-def _refuse_repetition(document: Document, receipt: Receipt) -> None:
-    """Raise when a request with this Idempotency-Key was answered before: _Repeated for the same one."""
-    for known in document.receipts:
-        if hmac.compare_digest(known.key, receipt.key) and receipt.at - known.at < RECEIPT_LIFE_MS:
-            if hmac.compare_digest(known.fingerprint, receipt.fingerprint):
-                raise _Repeated
-            raise Problem(
-                "invalid-request",
-                "Idempotency-Key: used before for another request; make a new one for each change.",
-            )
 
 
 async def _at_once(names: Iterable[str], seconds: float) -> None:

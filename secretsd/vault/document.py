@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -167,12 +167,31 @@ class PastEpoch(Value, frozen=True):
 
 
 class Receipt(Value, frozen=True):
-    """An answered change with an Idempotency-Key: both are keyed digests, neither can be turned back."""
+    """An answered change with an Idempotency-Key. `key` is a keyed digest, which can't be turned back.
+
+    `fingerprint` is one too and, each after a space, the client and the kids that the change made, in the order of the
+    request's names. Release 0.1.0 wrote the digest alone, and reads the whole as a digest that is no request's.
+    """
 
     key: str
     fingerprint: str
     generation: int
     at: int
+
+    @property
+    def digest(self) -> str:
+        """What the request is known by."""
+        return self.fingerprint.partition(" ")[0]
+
+    @property
+    def client(self) -> str:
+        """Who asked; empty in a receipt of release 0.1.0."""
+        return "".join(self.fingerprint.split(" ")[1:2])
+
+    @property
+    def kids(self) -> Sequence[str]:
+        """The kids that were made; none in a receipt of release 0.1.0."""
+        return self.fingerprint.split(" ")[2:]
 
 
 class SealedKey(Value, frozen=True):

@@ -85,6 +85,22 @@ def test_a_request_on_another_condition_is_another_request(daemon: Daemon, uniqu
         daemon.api.put(f"/secret/{name}", {"value": "v2"}, keyed(key) | other).refused(422, "invalid-request")
 
 
+def test_a_repetition_names_its_own_version_so_that_a_condition_on_it_overwrites_nobody(
+    daemon: Daemon, unique: Unique
+) -> None:
+    name, key = unique("x"), unique("key")
+    daemon.api.create(name, "v1")
+    first = daemon.api.put(f"/secret/{name}", {"value": "mine"}, keyed(key))
+    daemon.api.put(f"/secret/{name}", {"value": "theirs"}).ok()
+    again = daemon.api.put(f"/secret/{name}", {"value": "mine"}, keyed(key))
+    assert (again.ok()["version"], again.headers["ETag"]) == (2, first.headers["ETag"])
+    on_it = {"If-Match": again.headers["ETag"]}
+    daemon.api.put(f"/secret/{name}", {"value": "mine too"}, on_it).refused(412, "precondition-failed")
+    assert daemon.api.value(name) == "theirs"
+    daemon.api.put(f"/secret/{name}", {"value": "leaked?", "urgent": True}).ok()
+    daemon.api.put(f"/secret/{name}", {"value": "mine"}, keyed(key)).refused(404, "version-not-found")
+
+
 def test_a_refused_change_leaves_its_key_free(daemon: Daemon, unique: Unique) -> None:
     name, key = unique("x"), unique("key")
     daemon.api.put(f"/secret/{name}", {"value": "v"}, keyed(key)).refused(404, "not-found")

@@ -263,6 +263,19 @@ def full() -> dict[str, Any]:
     )
 
 
+KIDS: Final = ("Zk3rS8b1QmWv7nTyUe5xGo", "pY7wXe4RtB9vNq3ZsUk6Mf")
+
+
+def receipt(number: int, *kids: str) -> dict[str, Any]:
+    """A receipt of the client `backend`, with the kids that its request made."""
+    return {
+        "at": NOW_MS,
+        "fingerprint": " ".join([b64url(bytes(32)), "backend", *kids]),
+        "generation": number,
+        "key": b64url(bytes([number]) * 32),
+    }
+
+
 def rotated() -> dict[str, Any]:
     """The full document after a rotation of its data key: format 2, everything sealed anew."""
     document = full() | {"format": 2, "data_key": DATA_KEY}
@@ -338,6 +351,16 @@ def accepted() -> list[dict[str, Any]]:
                 "blob": {"1": b"\x00\xff".hex()},
             },
             "file": with_mac(full()).decode(),
+        },
+        {
+            "name": "named-receipts",
+            "format": 1,
+            "comment": "receipts that know what was made: of one name, of two, of none",
+            "position": f"{EPOCH}:3",
+            "values": {},
+            "file": with_mac(
+                empty(generation=3, receipts=[receipt(3, *KIDS), receipt(2, KIDS[0]), receipt(1)])
+            ).decode(),
         },
         {
             "name": "rotated",

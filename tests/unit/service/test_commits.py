@@ -16,7 +16,7 @@ from secretsd.errors import Problem
 from secretsd.model import CreateSecret, Metadata, PutSecret, RotateRequest
 from secretsd.reserve import Reserve
 from secretsd.service import Answered, Selector
-from secretsd.service.commits import RECEIPTS_MOST, Committer
+from secretsd.service.commits import Committer
 from secretsd.vault.vault import Vault
 from tests.unit.support.core import MASTER, POLICY, Bench, whole_chain
 from tests.unit.support.disk import Call, PowerCut, spy
@@ -328,13 +328,6 @@ async def test_a_key_is_remembered_over_a_restart_and_not_readable_in_the_vault(
     raw = bench.vault.path.read_bytes()
     assert b"planted-key" not in raw
     assert len(bench.stored().receipts) == 1
-
-
-async def test_receipts_have_a_bound(bench: Bench) -> None:
-    await create(bench)
-    for number in range(RECEIPTS_MOST + 3):
-        await put(bench, "v", key=f"k{number}")
-    assert len(bench.document.receipts) == RECEIPTS_MOST
 
 
 # After a restart

@@ -13,7 +13,7 @@ from secretsd.crypto.masterkey import Argon2Parameters, Wrapping
 from secretsd.crypto.sealing import associated_data
 from secretsd.daemon.firststart import StateFiles
 from secretsd.reserve import FILE_NAME
-from secretsd.service.commits import RECEIPTS_MOST
+from secretsd.service.receipts import KIDS_MOST, RECEIPTS_MOST
 from secretsd.vault import document
 from tests.unit.support.core import configured
 from tests.vectors import vault_vectors
@@ -60,5 +60,6 @@ def test_the_example_of_associated_data_is_one() -> None:
 
 def test_the_numbers_are_those_of_the_code() -> None:
     assert f"at most {RECEIPTS_MOST}:" in PAGE
+    assert f"{KIDS_MOST:,} kids" in PAGE
     defaults = Argon2Parameters(salt="")
     assert f"{defaults.memory_kib} KiB, {defaults.iterations} passes, {defaults.lanes} lanes" in PAGE

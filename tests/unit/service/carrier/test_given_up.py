@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from secretsd import policy as policies
 from secretsd.daemon.standing import VaultStanding
 from secretsd.errors import Problem
+from secretsd.model import Metadata, RotateRequest
 from tests.unit.service.carrier.shelf import (
     FIRST,
     NAME,
@@ -43,6 +45,39 @@ async def test_a_cancelled_rotation_leaves_the_old_value_at_both_ends(bench: Ben
     with pytest.raises(Problem) as refused:
         await bench.service.cancel(bench.caller(), NAME, idempotency_key=None)
     assert refused.value.slug == "not-found"
+
+
+async def asked(bench: Bench) -> Metadata:
+    body = RotateRequest(names=[NAME], reason="mine")
+    return (await bench.service.rotate(bench.caller(), body, idempotency_key="k")).value.rotated[0]
+
+
+async def test_a_repetition_is_told_where_its_rotation_is_and_that_it_was_given_up(
+    bench: Bench, shelf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secretsd.service.writes.SETTLE_SECONDS", 0.01)
+    shelf.Shelf.test = failing_for_new(shelf)
+    first = await asked(bench)
+    assert (first.version, first.pending) != (2, UNSET)
+    assert (await asked(bench)).pending != UNSET
+    await bench.service.cancel(bench.caller(), NAME, idempotency_key=None)
+    await until(lambda: bench.document.secrets[NAME].under_way is None)
+    with pytest.raises(Problem) as refused:
+        await asked(bench)
+    assert (refused.value.slug, "given up" in refused.value.detail) == ("version-not-found", True)
+    assert bench.document.secrets[NAME].under_way is None
+
+
+async def test_a_repetition_is_told_of_its_own_rotation_once_that_arrived(
+    bench: Bench, shelf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await asked(bench)
+    await rotate(bench)
+    monkeypatch.setattr("secretsd.service.writes.SETTLE_SECONDS", 0.01)
+    shelf.Shelf.test = failing_for_new(shelf)
+    under_way = (await rotate(bench))[0]
+    again = await asked(bench)
+    assert (under_way.version, again.version, again.kid, again.pending) == (3, 2, first.kid, UNSET)
 
 
 async def test_a_deleted_secret_takes_its_rotation_along(bench: Bench, shelf: Any) -> None:
