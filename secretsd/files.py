@@ -52,6 +52,13 @@ def read_regular(path: Path, most: int = -1) -> bytes:
         return file.read(most)
 
 
+def read_at_once(path: Path) -> bytes:
+    """Return what is in a file, or in a pipe that somebody writes to; nothing where nobody does. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        os.set_blocking(file.fileno(), True)
+        return file.read()
+
+
 def _open_regular(path: Path, also: int = 0) -> BinaryIO:
     # Without O_NONBLOCK a named pipe that nobody writes to would be waited for without end, and without a word.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | also), "rb")

@@ -9,6 +9,7 @@ import socket
 import ssl
 from typing import Final
 
+from secretsd_bus._files import read_regular
 from secretsd_bus.errors import BusUnreachable
 from secretsd_bus.settings import BusSettings
 
@@ -36,6 +37,8 @@ def tls_context(settings: BusSettings) -> ssl.SSLContext | None:
     if not settings.tls:
         return None
     try:
+        for path in filter(None, (settings.ca_file, settings.cert_file, settings.key_file)):
+            read_regular(path)  # OpenSSL would wait for a named pipe
         context = ssl.create_default_context(cafile=settings.ca_file)
         context.sslsocket_class = _TlsSocket
         if settings.cert_file is not None:

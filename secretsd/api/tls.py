@@ -16,6 +16,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from secretsd import files
 from secretsd.config import Server as ServerSettings
 from secretsd.errors import ListenError
 
@@ -49,6 +50,8 @@ def context(settings: ServerSettings) -> tuple[ssl.SSLContext | None, Trust]:
     made.options |= ssl.OP_NO_RENEGOTIATION
     made.set_alpn_protocols(["http/1.1"])
     try:
+        for path in filter(None, (settings.tls_cert, settings.tls_key)):
+            files.read_regular(path)  # OpenSSL would wait for a named pipe
         # Nobody is there to be asked for a passphrase: an empty one makes a wrapped key an error.
         made.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
     except (OSError, ValueError) as error:
@@ -120,7 +123,7 @@ def pem_files(path: Path) -> list[Path]:
 
 def _read(path: Path, key: str) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
+        return x509.load_pem_x509_certificates(files.read_regular(path))
     except (OSError, ValueError) as error:
         raise ListenError(f"server.{key} {path}: {_why(error)}; a PEM file of certificates is needed") from error
 

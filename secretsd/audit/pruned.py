@@ -65,7 +65,7 @@ def beside(audit_path: Path) -> Found | None:
     """Return the record beside a log; None where nothing was pruned. Raises NotSigned, OSError."""
     path = audit_path.with_name(PRUNED_NAME)
     try:
-        data = path.read_bytes()
+        data = files.read_regular(path)
     except FileNotFoundError:
         return None
     document = signed.decode(KIND, data)

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from secretsd_bus import ZERO_HASH, Event, KeyRing, Refused, VerifyKey, b64url_encode, verify_line
 
+from secretsd import files
 from secretsd.audit import pruned
 from secretsd.audit.eventkeys import keys_in
 from secretsd.audit.logfiles import find_files
@@ -269,7 +270,7 @@ def _record_beside(path: Path, ring: KeyRing) -> Found | None:
 def _keys_beside(path: Path) -> list[VerifyKey]:
     file = path.with_name("audit.sign.pub")
     try:
-        return keys_in(file.read_bytes()) or [VerifyKey.from_pem(b"")]
+        return keys_in(files.read_regular(file)) or [VerifyKey.from_pem(b"")]
     except (OSError, ValueError) as error:
         raise KeyFileError(
             f"no key to verify with: {file}: {error.strerror if isinstance(error, OSError) else error}; "

@@ -65,7 +65,7 @@ def decide(state: StateFiles, journal: Journal) -> None:
 def unfinished(state: StateFiles) -> Journal | None:
     """Return the journal of a restore that was broken off; None where there is none. Raises BackupError, OSError."""
     try:
-        return msgspec.json.decode(state.restoring.read_bytes(), type=Journal)
+        return msgspec.json.decode(files.read_regular(state.restoring), type=Journal)
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:

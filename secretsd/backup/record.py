@@ -34,7 +34,7 @@ def path_for(state: StateFiles) -> Path:
 def load(state: StateFiles) -> LastBackup | None:
     """Return the record; None where there is none, or it can't be understood. Raises OSError."""
     try:
-        return msgspec.json.decode(path_for(state).read_bytes(), type=LastBackup)
+        return msgspec.json.decode(files.read_regular(path_for(state)), type=LastBackup)
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

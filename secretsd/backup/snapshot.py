@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 from secretsd_bus import PREFIX, ZERO_HASH, SigningKey, VerifyKey, line_hash
 
+from secretsd import files
 from secretsd.audit.eventkeys import (
     EventKeyFiles,
     EventKeys,
@@ -126,7 +127,7 @@ def _taken(config: Config, state: StateFiles, progress: Progress | None) -> Snap
         CONFIG: config.source,
         POLICY: config.security.rbac_policy_path,
     }
-    small |= {name: path.read_bytes() for name, path in beside.items() if path.exists()}
+    small |= {name: files.read_regular(path) for name, path in beside.items() if path.exists()}
     return Snapshot(position, small, cut, keys.current)
 
 
@@ -143,7 +144,7 @@ def _event_keys(state: StateFiles, cut: Cut) -> tuple[EventKeys, list[SigningKey
     past = key_files.load_past()
     if cut.rotated_at > (past[0].last_sequence if past else 0):
         # Between the line that introduces a key and the files that tell of it; or the file was lost.
-        known = [key.public for key in candidates] + keys_in(state.sign_pub.read_bytes())
+        known = [key.public for key in candidates] + keys_in(files.read_regular(state.sign_pub))
         past = with_missing(past, state.audit, known)
     past = linked(current.public, [one for one in past if one.last_sequence <= cut.last])
     ended = {current.keyid, *(one.key.keyid for one in past)}

@@ -34,7 +34,7 @@ def beside(audit_path: Path) -> Path:
 def load(path: Path, log_id: str) -> SeenFile | None:
     """Return the file's content, None where it is missing, can't be read or is another log's: it is made again."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=SeenFile)
+        found = msgspec.json.decode(files.read_regular(path), type=SeenFile)
     except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     return found if found.log_id == log_id else None

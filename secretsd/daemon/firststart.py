@@ -122,12 +122,12 @@ def create_state(config: Config, passphrase: Sensitive | bytes | None) -> None:
             files.replace(state.master_key, masterkey.encode(masterkey.generate(), passphrase))
         if not state.sign_key.exists():
             files.replace(state.sign_key, SigningKey.generate().to_pem())
-        public = SigningKey.from_pem(state.sign_key.read_bytes()).public
+        public = SigningKey.from_pem(files.read_regular(state.sign_key)).public
         files.replace(state.sign_pub, public.to_pem(), 0o644)
         if not find_files(state.audit):
             files.replace(state.audit, b"")
         if not state.vault.exists():
-            master = masterkey.decode(state.master_key.read_bytes(), state.master_key, passphrase)
+            master = masterkey.decode(files.read_regular(state.master_key), state.master_key, passphrase)
             document = empty_document(log_id=new_id(), head=ZERO_HASH, policy_sha256=sha256)
             cursor.begin(state.cursor, document.audit.log_id)
             vault = Vault(state.vault, master, document)

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from secretsd import files
 from secretsd.daemon.firststart import StateFiles
 from secretsd.model import NEVER_MS
 from secretsd.outbox.publisher import Publisher
@@ -149,7 +150,7 @@ class _Backup(Struct, frozen=True):
 
 def _backed_up(record: Path) -> float:
     try:
-        made = msgspec.json.decode(record.read_bytes(), type=_Backup).created_at
+        made = msgspec.json.decode(files.read_regular(record), type=_Backup).created_at
         return datetime.fromisoformat(made).timestamp()
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return 0

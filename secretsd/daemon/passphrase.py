@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from secretsd import credentials
+from secretsd import credentials, files
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import KeyFileError
 
@@ -39,7 +39,7 @@ def asked(path: Path) -> Sensitive | None:
 
 def _read(path: Path, what: str) -> Sensitive:
     try:
-        data = path.read_bytes()
+        data = files.read_at_once(path)
     except OSError as error:
         raise KeyFileError(f"{what} can't be read: {error.strerror}") from error
     passphrase = data.removesuffix(b"\n").removesuffix(b"\r")

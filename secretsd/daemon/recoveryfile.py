@@ -98,7 +98,7 @@ def record_path(state: StateFiles) -> Path:
 def load_record(path: Path) -> Record:
     """Return the record, an empty one where there is none that can be read as one. Raises OSError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
+        return msgspec.json.decode(files.read_regular(path), type=Record)
     except FileNotFoundError:
         return Record()
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

@@ -53,7 +53,7 @@ def begin(path: Path, log_id: str) -> None:
 
 def _read(path: Path) -> Cursor | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Cursor)
+        return msgspec.json.decode(files.read_regular(path), type=Cursor)
     except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
 

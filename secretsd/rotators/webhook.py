@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 
+from secretsd import files
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.rotators.errors import Refused, Retryable, RotatorError
 from secretsd.rotators.interface import Order, Rotator, RotatorConfig, SecretName
@@ -188,6 +189,8 @@ def _bearer(token: Sensitive) -> str:
 def _tls(config: WebhookConfig) -> ssl.SSLContext:
     """Return a context that verifies the receiver's certificate and name. Blocks. Raises Refused."""
     try:
+        for path in filter(None, (config.ca_file, config.cert_file, config.key_file)):
+            files.read_regular(Path(path))  # OpenSSL would wait for a named pipe
         context = ssl.create_default_context(cafile=config.ca_file)
         if config.cert_file is not None:
             context.load_cert_chain(config.cert_file, config.key_file)

@@ -130,6 +130,21 @@ def test_a_pipe_in_a_file_s_place_is_refused_and_not_waited_for(stopped: Daemon,
     assert f"{path}: not a regular file" in stopped.refuses(78)
 
 
+def test_a_pipe_in_the_place_of_what_can_be_made_again_holds_nothing_up(new_daemon: New) -> None:
+    daemon = new_daemon(bus="mqtt://127.0.0.1:1").start()
+    daemon.terminate()
+    seen = daemon.audit_path.with_name("audit.seen.json")
+    for path in (seen, daemon.vault_path.with_name("vault.json.bus"), daemon.vault_path.with_name("vault.json.backup")):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path, 0o600)
+    daemon.start()
+    daemon.api.create("x", "v")
+    assert daemon.api.get("/metrics").status == 200
+    assert daemon.api.get("/secret/x/consumers").status == 200
+    assert daemon.terminate() == 0
+    assert seen.is_file(), "it is made again"
+
+
 def test_a_vault_of_another_installation_is_refused(stopped: Daemon, new_daemon: New) -> None:
     other = new_daemon().start()
     other.api.create("x", "w")

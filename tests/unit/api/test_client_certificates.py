@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -184,6 +185,9 @@ async def test_who_came_with_a_certificate_comes_again_once_somebody_is_not_trus
         ("clients.pem", "nothing", "tls_client_certs"),
         ("clients.pem", "authority", "may sign others"),
         ("certfile.pem", "nothing", "tls_cert"),
+        ("certfile.pem", "pipe", "tls_cert .*: not a regular file"),
+        ("keyfile.pem", "pipe", "tls_key: not a regular file"),
+        ("clients.pem", "pipe", "tls_client_certs .*: not a regular file"),
     ],
 )
 async def test_bad_files_are_refused_by_name_and_the_old_ones_go_on(
@@ -196,6 +200,9 @@ async def test_bad_files_are_refused_by_name_and_the_old_ones_go_on(
     match content:
         case "nothing":
             (place.folder / file).write_text("nothing")
+        case "pipe":
+            (place.folder / file).unlink()
+            os.mkfifo(place.folder / file)
         case "leaf":
             place.trust(file, web)
         case _:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -282,8 +283,10 @@ async def test_tls_to_a_plain_listener_is_unreachable(broker: Broker) -> None:
 
 
 async def test_tls_files_that_cant_be_used_are_named(authority: dict[str, Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pem")
     for settings in (
         BusSettings("mqtts://127.0.0.1:1", ca_file=tmp_path / "missing.pem"),
+        BusSettings("mqtts://127.0.0.1:1", ca_file=tmp_path / "pipe.pem"),
         BusSettings("mqtts://127.0.0.1:1", cert_file=authority["certfile"], key_file=authority["cafile"]),
     ):
         with pytest.raises(BusUnreachable, match=r"can't use the TLS files .*\.pem"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,9 @@ def test_a_password_files_newline_is_not_part_of_the_password(tmp_path: Path, co
     file.write_bytes(content.encode())
     assert BusSettings("mqtt://a", username="me", password_file=file).read_password() == password
     assert BusSettings("mqtt://a", username="me").read_password() is None
+
+
+def test_a_pipe_in_the_place_of_the_password_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        BusSettings("mqtt://a", username="me", password_file=tmp_path / "pipe").read_password()

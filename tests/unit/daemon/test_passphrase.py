@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_a_named_file_that_is_missing_or_empty_is_refused_and_named(file: Path) 
     file.unlink()
     with pytest.raises(KeyFileError, match=f"names {file}, which can't be read: No such file"):
         passphrase.provided(environ)
+
+
+def test_a_pipe_gives_it_and_one_that_nobody_writes_to_is_not_waited_for(file: Path) -> None:
+    environ = {"SECRETSD_PASSPHRASE_FILE": str(file)}
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    with pytest.raises(KeyFileError, match="is empty"):
+        passphrase.provided(environ)
+    reading, writing = os.pipe()
+    os.write(writing, b"from a pipe\n")
+    os.close(writing)
+    assert passphrase.provided({"SECRETSD_PASSPHRASE_FILE": f"/dev/fd/{reading}"}) == Sensitive(b"from a pipe")
+    os.close(reading)
 
 
 def test_nobody_is_asked_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

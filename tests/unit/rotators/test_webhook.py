@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -273,6 +274,14 @@ async def test_a_certificate_of_another_authority_is_refused(receiver: Documente
     other = make_server_certificate(tmp_path)["cafile"]
     with pytest.raises(Refused, match="certificate"):
         await Harness(receiver, {**receiver.members, "ca_file": str(other)}).set()
+
+
+async def test_a_pipe_in_the_place_of_a_tls_file_is_refused_and_not_waited_for(
+    receiver: Documented, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.pem")
+    with pytest.raises(Refused, match=r"can't use the TLS files .*pipe\.pem: not a regular file"):
+        await Harness(receiver, {**receiver.members, "ca_file": str(tmp_path / "pipe.pem")}).set()
 
 
 @pytest.mark.parametrize(
