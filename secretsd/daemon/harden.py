@@ -8,9 +8,10 @@ import os
 import resource
 from typing import Final
 
+from secretsd import dumps
+
 log = logging.getLogger(__name__)
 
-_PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _MCL_CURRENT: Final = 1
 _MCL_FUTURE: Final = 2
@@ -27,12 +28,11 @@ def harden() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _raise_open_files()
     libc = ctypes.CDLL(None, use_errno=True)
-    for what, option, value in (
-        ("core dumps and ptrace", _PR_SET_DUMPABLE, 0),
-        ("privileges", _PR_SET_NO_NEW_PRIVS, 1),
-    ):
-        if libc.prctl(option, value, 0, 0, 0) != 0:
-            log.warning("hardening: %s not restricted: %s", what, os.strerror(ctypes.get_errno()))
+    dumpable = dumps.forbid()
+    if dumpable is not None:
+        log.warning("hardening: core dumps and ptrace not restricted: %s", dumpable)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        log.warning("hardening: privileges not restricted: %s", os.strerror(ctypes.get_errno()))
     _lock_memory(libc)
 
 

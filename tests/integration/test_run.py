@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,19 @@ def test_the_child_is_started_anew_with_the_value_of_a_rotation(
     assert running.poll() is None
     assert first not in run.said()
     assert api.value(name) not in run.said()
+
+
+def test_the_child_may_dump_its_core_as_its_user_has_it(
+    api: Api, run: Operators, tmp_path: Path, told: Callable[[], list[str]], unique: Unique
+) -> None:
+    name = api.create(unique("password"))["name"]
+    child = HEAD + (
+        "import ctypes, resource; dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0); "
+        "told.write(f'{dumpable} {resource.getrlimit(resource.RLIMIT_CORE)}\\n'); signal.pause()"
+    )
+    running = run("--env", f"DB={name}", *python(child, tmp_path / "told"))
+    limits = resource.prlimit(running.pid, resource.RLIMIT_CORE)
+    eventually(lambda: told() == [f"1 {limits}"], "the child has the limits of who runs this")
 
 
 def test_the_child_is_signalled_after_its_file_has_the_new_value(
