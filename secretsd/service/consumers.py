@@ -42,7 +42,7 @@ class ConsumerCalls(Reads):
             version=record.current.version,
             kid=record.current.kid,
             current_since=rfc3339(record.current.created_at),
-            previous=previous(record, now_ms),
+            previous=previous(record, core.graces_until_ms),
             complete=is_complete(core, record),
             grace="until-converged" if core.policy.rule_for(name).converges else "period",
             consumers=[_worded(one, lags=one in late) for one in found],

@@ -80,6 +80,15 @@ class Core:
         """Milliseconds since the daemon started."""
         return self.clock.elapsed_ms() - self.started_at_ms
 
+    @property
+    def graces_until_ms(self) -> int:
+        """The instant up to which graces are over: now; none is while the clock is in doubt.
+
+        Their end is the schedule's, which waits then: what it has not ended stays readable, however late the clock says
+        that it is.
+        """
+        return self.clock.now_ms() if self.guard.check() else 0
+
     def serving(self) -> None:
         """Return while the vault may be served. Raises Problem `vault-unavailable`."""
         if self.stopped_serving is not None:

@@ -73,9 +73,9 @@ class Reads:
         """Return the metadata of what the caller may read, by name."""
         core = self._core
         await self._ready()
-        document, now_ms = core.document, core.clock.now_ms()
+        document, graces_ms = core.document, core.graces_until_ms
         found = [
-            metadata(name, record, now_ms)
+            metadata(name, record, graces_ms)
             for name, record in sorted(document.secrets.items())
             if core.policy.may(caller.client, "read", name)
         ]
@@ -151,7 +151,7 @@ class Reads:
         """Return the JWK set of the signing keys that the policy publishes, and how long it may be kept."""
         core = self._core
         core.serving()
-        now_ms = core.clock.now_ms()
+        now_ms, graces_ms = core.clock.now_ms(), core.graces_until_ms
         of_policy = {
             name: record
             for name, record in core.document.secrets.items()
@@ -160,7 +160,7 @@ class Reads:
         self._jwks = {
             version.kid: self._jwks.get(version.kid) or public_jwk(core.vault.open(name, version), version.kid)
             for name, record in of_policy.items()
-            for version in published(record, now_ms)
+            for version in published(record, graces_ms)
         }
         fresh_ms = fresh_for_ms(
             ((record, core.policy.rule_for(name).publish_ahead_ms) for name, record in of_policy.items()), now_ms
@@ -177,12 +177,12 @@ class Reads:
         record = document.secrets.get(name)
         if record is None:
             raise Problem("not-found", "No secret has this name; GET /secrets lists those that you may read.")
-        return readable_version(record, selector, self._core.clock.now_ms())
+        return readable_version(record, selector, self._core.graces_until_ms)
 
     def _answer(self, document: Document, keys: VaultKeys, name: str, version: VersionRecord) -> SecretAnswer:
         record = document.secrets[name]
-        now_ms = self._core.clock.now_ms()
-        about = metadata(name, record, now_ms)
+        graces_ms = self._core.graces_until_ms
+        about = metadata(name, record, graces_ms)
         value = keys.open(name, version)
         return SecretAnswer(
             name=name,
@@ -193,7 +193,7 @@ class Reads:
             rotation=about.rotation,
             created_at=rfc3339(version.created_at),
             expires_at=about.expires_at,
-            previous=about.previous if version is record.current else previous(record, now_ms, version.version),
+            previous=about.previous if version is record.current else previous(record, graces_ms, version.version),
             generation=about.generation,
             pending=about.pending,
             upcoming=about.upcoming if version is record.current else UNSET,

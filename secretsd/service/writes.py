@@ -149,7 +149,7 @@ class Writes:
             if body.version == record.current.version:
                 raise Problem("invalid-request", "version: it is the current one already; name a version in grace.")
             now_ms = core.clock.now_ms()
-            version = readable_version(record, Selector(version=body.version), now_ms)
+            version = readable_version(record, Selector(version=body.version), core.graces_until_ms)
             value = core.vault.open(name, version), version.encoding
             grace = {name: self._settings(name, record).grace_ms}
             return self._changes().renew(document, generation, {name: value}, grace, "rotated", cause, now_ms)
@@ -207,7 +207,7 @@ class Writes:
         """
         await self.until_settled(names, SETTLE_SECONDS)
         document = self._core.document
-        return Answered(outcome(names, carried, document, self._core.clock.now_ms()), document.position)
+        return Answered(outcome(names, carried, document, self._core.graces_until_ms), document.position)
 
     async def _commit(
         self,

@@ -74,6 +74,7 @@ def test_a_jump_ahead_ends_no_grace(placed: Placed) -> None:
     clock.set(2 * 3600)
     in_doubt(daemon)
     always(lambda: daemon.events("secret.retired") == [], "a grace is ended by a jump", during=1.5)
+    assert daemon.api.secret("auto_x", "?version=previous")["version"] == 1
     clock.set(0)
     trusted(daemon)
     assert daemon.api.secret("auto_x", "?version=previous")["version"] == 1

@@ -11,7 +11,7 @@ from secretsd_bus import parse_time
 from secretsd.clock import SETTLING_MS
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem, SealError
-from secretsd.model import NEVER_MS, CreateSecret, Metadata, RotateRequest
+from secretsd.model import NEVER_MS, CreateSecret, Metadata, RestoreRequest, RotateRequest
 from secretsd.rotation.transitions import created
 from secretsd.service import Selector
 from secretsd.service.commits import Draft
@@ -309,6 +309,50 @@ async def test_readings_go_on_while_the_clock_is_in_doubt(bench: Bench) -> None:
     await read_version(bench, 1)
     await rotate(bench, "db_password")
     assert bench.document.secrets["db_password"].current.version == 2
+
+
+async def test_no_grace_ends_while_the_clock_is_in_doubt(bench: Bench) -> None:
+    await create(bench, "db_password", value="v1", grace_period="5d")
+    await rotate(bench, "db_password", values={"db_password": "v2"})
+    bench.clock.jump(40 * DAY_MS)
+    await read_version(bench, 1)
+    (listed,) = (await bench.service.list_secrets(bench.caller())).value.secrets
+    assert (listed.version, listed.previous) != (2, None)
+    restored = await bench.service.restore(
+        bench.caller(), "db_password", RestoreRequest(version=1), idempotency_key=None
+    )
+    assert restored.value.version == 3
+    await read_version(bench, 1)
+    bench.clock.jump(-40 * DAY_MS)
+    await read_version(bench, 1)
+
+
+async def test_a_grace_that_passed_in_doubt_is_over_when_the_doubt_is(bench: Bench) -> None:
+    await create(bench, "db_password", value="v1", grace_period="5d")
+    await rotate(bench, "db_password", values={"db_password": "v2"})
+    bench.clock.jump(40 * DAY_MS)
+    await read_version(bench, 1)
+    bench.sync.synchronised = True
+    bench.clock.advance(SETTLING_MS)
+    with pytest.raises(Problem, match="neither current nor in grace"):
+        await read_version(bench, 1)
+    assert await bench.scheduler.tick()
+    assert [kind for _, kind in told(bench, "db_password")][-1] == "retired"
+
+
+async def test_keys_in_grace_stay_published_while_the_clock_is_in_doubt(bench: Bench) -> None:
+    await create(bench, "jwt_signing_key")
+    await rotate(bench, "jwt_signing_key")
+    bench.clock.jump(400 * DAY_MS)
+    assert len(bench.service.jwks().keys) == 2
+
+
+async def test_an_urgent_rotation_ends_graces_in_doubt_too(bench: Bench) -> None:
+    await create(bench, "db_password", value="v1")
+    bench.clock.jump(40 * DAY_MS)
+    await rotate(bench, "db_password", values={"db_password": "v2"}, urgent=True)
+    with pytest.raises(Problem, match="neither current nor in grace"):
+        await read_version(bench, 1)
 
 
 # What hinders it
