@@ -106,6 +106,19 @@ async fn a_superseded_value_is_served_within_its_grace_and_not_after() {
     .await;
 }
 
+#[tokio::test]
+async fn a_rotation_is_told_although_the_cache_is_cleared_before_the_daemon_is_back() {
+    let mut stage = Stage::new();
+    let builder = stage.builder();
+    let mut db = Follower::of(&mut stage, "db", builder).await;
+    let change = json!({ "do": "update", "name": "db", "value": "two" });
+    superseded(&mut stage, &db.client, change, &["db"]).await;
+    db.client.clear_cache().await;
+    is_unavailable(&db.client, "db").await;
+    stage.run("begin");
+    db.told("two").await;
+}
+
 async fn never_serves(change: Value, gone: &str) {
     let mut stage = Stage::new();
     let client = stage.builder().build().unwrap();

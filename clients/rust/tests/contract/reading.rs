@@ -5,7 +5,7 @@ use std::time::Duration;
 use secretsd_client::{ExposeSecret, SecretsClient, SecretsError};
 use serde_json::json;
 
-use crate::stage::{counts, eventually, read, serves, stat, Stage, PATIENCE, QUICK};
+use crate::stage::{counts, eventually, read, serves, stat, Follower, Stage, PATIENCE, QUICK};
 
 #[tokio::test]
 async fn a_first_read_fetches_and_the_next_ones_come_from_memory() {
@@ -100,6 +100,37 @@ async fn a_token_file_that_is_replaced_is_read_again() {
     serves(&client, "db", "one").await; // the line of the reload is written before it is in force
     stage.update("db", "two");
     serves(&client, "db", "two").await;
+}
+
+#[tokio::test]
+async fn a_rotation_heard_while_the_daemon_does_not_take_the_token_is_told_once_it_does() {
+    let mut stage = Stage::new();
+    stage.create("db", "one");
+    let (wrong, right) = ("the-wrong-token-the-wrong-token", "the-right-token-the-right-token");
+    let proof = json!({ "allow": ["db"], "can": ["read"], "auth": [{ "token_sha256": sha256(right) }] });
+    let path = stage.write("token", wrong);
+    stage.call(json!({ "do": "allow", "client": "service", "clause": proof }));
+    let client = stage.builder().token_file(&path).build().unwrap();
+    is_refused(&client).await; // the line of the reload is written before it is in force
+    stage.write("token", right);
+    let mut db = Follower::existing("db", stage.builder().token_file(&path).ttl_silent(QUICK)).await;
+    stage.write("token", wrong);
+    let superseded = db.stat("superseded");
+    stage.update("db", "two");
+    db.counts("superseded", superseded + 1).await;
+    is_refused(&db.client).await;
+    stage.write("token", right);
+    db.told("two").await;
+}
+
+async fn is_refused(client: &SecretsClient) {
+    eventually("the token is refused", || async {
+        match client.get("db").await {
+            Err(SecretsError::AuthenticationFailed(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }
 
 fn sha256(text: &str) -> String {
