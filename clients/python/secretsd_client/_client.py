@@ -24,6 +24,8 @@ from secretsd_client._trust import Trust
 from secretsd_client._watch import Callback, Watchers, tell
 
 _BACKGROUND_FETCHES = 8
+_PATIENCE_SECS = 0.25
+"""How long a read that has a stale value waits for a daemon that failed before: it may hang."""
 _CLOSED = "the client is closed"
 Deliver = Callable[[Callback, Secret], None]
 
@@ -210,10 +212,20 @@ class AsyncSecretsClient:
     async def _fetched(self, name: str) -> Secret:
         """Wait for the fetch of this name. A close, which cancels that, doesn't cancel who waits."""
         fetch = self._fetch(name)
+        if self._may_hang(name):
+            await asyncio.wait({fetch}, timeout=_PATIENCE_SECS)
+            if not fetch.done():
+                self.state.unreachable(self._clock())
+                if self._may_hang(name):
+                    raise SecretsUnavailable(f"reading {name}: the daemon, which failed before, doesn't answer")
         await asyncio.wait({fetch})
         if fetch.cancelled():
             raise SecretsError(_CLOSED)
         return fetch.result()
+
+    def _may_hang(self, name: str) -> bool:
+        """Return whether a read had better be served stale than wait for a daemon that failed before."""
+        return self.state.failing and self.state.stale(name, self._clock()) is not None
 
     def _fetch(self, name: str) -> asyncio.Task[Secret]:
         """Return the one fetch of this name that is under way."""

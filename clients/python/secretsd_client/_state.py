@@ -84,6 +84,11 @@ class State:
         """Return whether the daemon failed so recently that a stale value is served without asking."""
         return now < self._retry_at
 
+    @property
+    def failing(self) -> bool:
+        """Whether the daemon couldn't be asked when it was last tried."""
+        return self._failures > 0
+
     def names(self) -> set[str]:
         """Return the names that this client cares about: cached ones and watched ones."""
         return self._cache.names() | self.watched

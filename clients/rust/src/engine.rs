@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ use crate::trust::Trust;
 use crate::watch::Watchers;
 
 const BACKGROUND_FETCHES: usize = 8;
+/// How long a read that has a stale value waits for a daemon that failed before: it may hang.
+const PATIENCE: Duration = Duration::from_millis(250);
 const ASK_AGAIN_FIRST: Duration = Duration::from_millis(20);
 const ASK_AGAIN_MOST: Duration = Duration::from_millis(500);
 
@@ -219,7 +223,7 @@ impl Engine {
         let fetch = self.fetch(name.clone());
         let engine = Rc::clone(self);
         spawn_local(async move {
-            let outcome = match fetch.await {
+            let outcome = match engine.unless_it_hangs(&name, fetch).await {
                 Err(SecretsError::SecretsUnavailable(why)) => {
                     let state = engine.state.borrow();
                     match state.stale(&name, engine.clock.now()) {
@@ -234,6 +238,27 @@ impl Engine {
             };
             let _not_waited_for = reply.send(outcome.map(Secret::give));
         });
+    }
+
+    /// Waits for the fetch, but only a moment where the daemon failed before and a stale value can be served.
+    async fn unless_it_hangs(&self, name: &str, fetch: impl Future<Output = Result<Secret>>) -> Result<Secret> {
+        let may_hang = || {
+            let state = self.state.borrow();
+            state.is_failing() && state.stale(name, self.clock.now()).is_some()
+        };
+        let mut fetch = pin!(fetch);
+        if may_hang() {
+            if let Ok(outcome) = timeout(PATIENCE, &mut fetch).await {
+                return outcome;
+            }
+            self.state.borrow_mut().unreachable(self.clock.now());
+            if may_hang() {
+                return Err(SecretsError::SecretsUnavailable(format!(
+                    "reading {name}: the daemon, which failed before, doesn't answer"
+                )));
+            }
+        }
+        fetch.await
     }
 
     fn watch(self: &Rc<Self>, name: String, number: u64, told: UnboundedSender<Secret>, settled: oneshot::Sender<()>) {
@@ -261,7 +286,7 @@ impl Engine {
     }
 
     /// Waits for the one fetch of this name that is under way; begins it if there is none.
-    fn fetch(self: &Rc<Self>, name: String) -> impl std::future::Future<Output = Result<Secret>> {
+    fn fetch(self: &Rc<Self>, name: String) -> impl Future<Output = Result<Secret>> {
         let (reply, answer) = oneshot::channel();
         let is_first = {
             let mut fetches = self.fetches.borrow_mut();

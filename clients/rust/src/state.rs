@@ -140,6 +140,11 @@ impl State {
         now < self.retry_at
     }
 
+    /// Returns whether the daemon couldn't be asked when it was last tried.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Returns the names that this client cares about: cached ones and watched ones.
     pub(crate) fn names(&self) -> HashSet<String> {
         let mut names = self.cache.names();

@@ -117,18 +117,10 @@ async def test_with_the_daemon_dead_values_are_served_marked_stale(daemon):
     async with AsyncSecretsClient(daemon.settings(QUICK)) as client:
         await client.get("db")
         await daemon.stop()
-
-        async def stale() -> bool:
-            return (await client.get("db")).stale
-
-        await until_async(stale, "the value is marked stale")
+        await until_async(lambda: _is_stale(client), "the value is marked stale")
         assert await client.get_secret("db") == "first"
         await daemon.start()
-
-        async def fresh() -> bool:
-            return not (await client.get("db")).stale
-
-        await until_async(fresh, "the value is fresh again")
+        await until_async(lambda: _is_fresh(client), "the value is fresh again")
 
 
 async def test_a_stale_value_is_served_without_waiting_for_a_daemon_that_just_failed(daemon):
@@ -140,6 +132,40 @@ async def test_a_stale_value_is_served_without_waiting_for_a_daemon_that_just_fa
         fetches = client.stats()["fetches"]
         assert (await client.get("db")).stale
         assert client.stats()["fetches"] == fetches
+
+
+async def test_a_daemon_that_goes_on_failing_by_not_answering_holds_up_no_read_that_has_a_stale_value(daemon):
+    leave = asyncio.Event()
+
+    async def answers_nothing(_: asyncio.StreamReader, connection: asyncio.StreamWriter) -> None:
+        await leave.wait()
+        connection.close()
+
+    async with AsyncSecretsClient(daemon.settings(QUICK, timeout_secs=600.0)) as client:
+        await client.get("db")
+        await daemon.stop()
+        await until_async(lambda: _is_stale(client), "the value is marked stale")
+        async with await asyncio.start_server(answers_nothing, "127.0.0.1", daemon.port), asyncio.timeout(40):
+            fetches = client.stats()["fetches"]
+            await until_async(lambda: _is_stale_and_asked(client, fetches), "the daemon was asked")
+            for _ in range(10):
+                assert await _is_stale(client)
+            assert client.stats()["fetches"] == fetches + 1
+            leave.set()
+        await daemon.start()
+        await until_async(lambda: _is_fresh(client), "the value is fresh again")
+
+
+async def _is_stale(client: AsyncSecretsClient) -> bool:
+    return (await client.get("db")).stale
+
+
+async def _is_stale_and_asked(client: AsyncSecretsClient, fetches: int) -> bool:
+    return await _is_stale(client) and client.stats()["fetches"] > fetches
+
+
+async def _is_fresh(client: AsyncSecretsClient) -> bool:
+    return not await _is_stale(client)
 
 
 async def test_beyond_max_stale_nothing_is_served(daemon):

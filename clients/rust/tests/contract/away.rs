@@ -1,11 +1,13 @@
 //! The daemon dead: what is served marked stale and how long, and what is not served at any price.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use secretsd_client::{ExposeSecret, SecretsClient, SecretsError};
 use serde_json::{json, Value};
+use tokio::time::timeout;
 
-use crate::stage::{counts, eventually, read, serves, settle, stat, Follower, Stage, PATIENCE, QUICK};
+use crate::stage::{counts, eventually, read, serves, settle, stat, Follower, Stage, HEARD_ONLY, PATIENCE, QUICK};
 
 async fn is_stale(client: &SecretsClient, name: &str) {
     eventually("the value is marked stale", || async {
@@ -51,6 +53,25 @@ async fn what_nothing_newer_is_known_of_is_served_stale_and_the_rest_is_unavaila
     .await;
     stage.update("db", "two");
     db.told("two").await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_goes_on_failing_by_not_answering_holds_up_no_read_that_has_a_stale_value() {
+    let mut stage = Stage::new();
+    let builder = stage.builder().ttl_silent(QUICK).timeout(HEARD_ONLY);
+    let db = Follower::of(&mut stage, "db", builder).await;
+    stage.run("kill");
+    is_stale(&db.client, "db").await;
+    // The kernel takes the connections; nobody answers them.
+    let _hangs = TcpListener::bind(format!("127.0.0.1:{}", stage.at["port"])).unwrap();
+    let fetches = db.stat("fetches");
+    let asked = eventually("the daemon is asked, and the value is stale", || async {
+        match db.client.get("db").await {
+            Ok(secret) if secret.stale() && db.stat("fetches") > fetches => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    timeout(PATIENCE, asked).await.expect("no read waits for it");
 }
 
 #[tokio::test]
