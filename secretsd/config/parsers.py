@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
+from secretsd.config.reader import kind_of, shown
 from secretsd.config.values import MOST_SOCKET_PATH_BYTES, Address
 from secretsd.model import DAY_MS, is_name, is_pattern, parse_duration
 
@@ -174,16 +175,17 @@ def address(value: object) -> Address:
 
 def host_names(value: object) -> tuple[str, ...]:
     """Return the names that a Host header may carry, in lower case, without port."""
-    refusal = ValueError('an array of host names or IP addresses without scheme and port, as in ["vault.lan"]')
+    allowed = 'an array of host names or IP addresses without scheme and port, as in ["vault.lan"]'
     if not isinstance(value, (list, tuple)):
-        raise refusal
+        raise ValueError(allowed)  # noqa: TRY004  # the one error of parsers
     names = []
-    for one in value:
+    for place, one in enumerate(value, 1):
         lowered = one.lower() if isinstance(one, str) else ""
         if lowered.startswith("[") and lowered.endswith("]") and _is_ip(lowered[1:-1]):
             lowered = lowered[1:-1]  # as a Host header has it
         if not _HOST.match(lowered) and not _is_ip(lowered):
-            raise refusal
+            given = shown(one) if isinstance(one, str) and "@" not in one else kind_of(one)
+            raise ValueError(f"{allowed}; member {place}, {given}, is none of them")
         names.append(lowered.removesuffix("."))
     return tuple(dict.fromkeys(names))
 

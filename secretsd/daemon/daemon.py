@@ -7,7 +7,7 @@ import gc
 import hashlib
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from secretsd_bus import Chain, Event
@@ -20,7 +20,7 @@ from secretsd.audit.log import AuditLog, Entry
 from secretsd.clock import ClockGuard, SystemClock, kernel_synchronised
 from secretsd.config import Config
 from secretsd.consumers.follower import Follower
-from secretsd.daemon import notify
+from secretsd.daemon import modes, notify
 from secretsd.daemon.firststart import StateFiles
 from secretsd.daemon.metering import meter
 from secretsd.daemon.opening import Opened
@@ -160,14 +160,22 @@ class Daemon:
             raise StartupError(f"nothing can be written, so nothing can be served: {error}") from error
         if opened.last_line_ms is not None:
             core.guard.compare(opened.last_line_ms)
-        for warning in (*self._config.warnings, *core.policy.warnings):
-            log.warning("%s", warning)
+        self._warn(self._config.warnings)
+        self._warn(modes.warnings(StateFiles(self._config)))
+        self._warn(self._about_policy(core.policy))
         core.follower.start()
         self._scheduler.start()
         self._carrier.start()
         if self._publisher is not None:
             self._publisher.start()
         self._server = await api.start(self._service, self._config, sockets=self._listeners)
+
+    def _about_policy(self, rules: Policy) -> list[str]:
+        return [*rules.warnings, *policy.ended_proofs(rules, self._core.clock.now_ms())]
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            log.warning("%s", warning)
 
     async def _say_started(self) -> None:
         """Write the lines that are owed, and then that the daemon is here."""
@@ -271,8 +279,7 @@ class Daemon:
             await self._adopt(rules, "reload")
             if self._server is not None:
                 await self._server.keep_own(rules.socket_owners)
-            for warning in rules.warnings:
-                log.warning("%s", warning)
+            self._warn(self._about_policy(rules))
             log.info("reload: policy in force, generation %d", core.document.generation)
         except Problem as problem:
             log.error("reload: %s", problem.detail)  # noqa: TRY400

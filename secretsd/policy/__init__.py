@@ -1,6 +1,6 @@
 """policy.yaml: who may do what, and what kind of secret a name stands for (docs/policy.md)."""
 
-from secretsd.policy.exposure import check_exposure
+from secretsd.policy.exposure import check_exposure, ended_proofs
 from secretsd.policy.names import NameSet
 from secretsd.policy.parse import load, parse
 from secretsd.policy.rules import (
@@ -30,6 +30,7 @@ __all__ = [
     "UidProof",
     "check_exposure",
     "decide",
+    "ended_proofs",
     "ending",
     "endless",
     "load",

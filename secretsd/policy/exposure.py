@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from secretsd_bus import rfc3339
+
 from secretsd.config import Config
 from secretsd.errors import PolicyError
-from secretsd.policy.rules import CertificateProof, Policy
+from secretsd.policy.rules import CertificateProof, Policy, TokenProof
 
 
 def check_exposure(config: Config, policy: Policy) -> None:
@@ -54,3 +56,16 @@ def idle_certificates(config: Config, policy: Policy) -> list[str]:
                 "server.tls_client_ca and restart, or give a cert_sha256"
             )
     return warnings
+
+
+def ended_proofs(policy: Policy, now_ms: int) -> list[str]:
+    """Return a warning for each token and certificate whose `not_after` is over."""
+    return [
+        f"clients.{name}.auth: a not_after, {rfc3339(proof.not_after_ms)}, is over: that proves nobody any more; give "
+        "the client a new one or take it out"
+        for name, rule in policy.clients.items()
+        for proof in rule.auth
+        if isinstance(proof, TokenProof | CertificateProof)
+        and proof.not_after_ms is not None
+        and proof.not_after_ms <= now_ms
+    ]

@@ -99,6 +99,10 @@ def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) ->
         )
         if kind == "external" and rule.rotation == "auto":
             warnings.append(f"{where}: rotation: auto has no effect on external secrets; they are issued elsewhere")
+        if rule.rotation == "auto" and rule.rotation_ms is None:
+            warnings.append(f"{where}: rotation: auto has no effect with rotation_period: never")
+        if rule.jwks and not _publishes(rule, kind, rules):
+            warnings.append(f"{where}: jwks: true publishes signing keys only; give it type: jwt_signing_key too")
         if rule.cron is not None and rule.rotation is None:
             warnings.append(
                 f"{where}: rotation_schedule says when it expires; it rotates by itself with rotation: auto only"
@@ -117,6 +121,12 @@ def shadow_warnings(own: Iterable[SecretRule], rules: tuple[SecretRule, ...]) ->
                 f"{where} replaces the built-in rule {hidden.pattern} and doesn't repeat its {', '.join(lost)}"
             )
     return warnings
+
+
+def _publishes(rule: SecretRule, kind: SecretType | None, rules: tuple[SecretRule, ...]) -> bool:
+    """Tell whether some name that `rule` matches is a signing key's, by it or by a later rule."""
+    within = NameSet([rule.pattern])
+    return kind == "jwt_signing_key" or any(one.type == "jwt_signing_key" and one.pattern in within for one in rules)
 
 
 def _hidden(rule: SecretRule) -> SecretRule | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import secrets
 import string
 from typing import Final, Literal
@@ -71,6 +72,29 @@ def check_supplied(kind: SecretType, value: Sensitive) -> None:
     """
     if kind == "jwt_signing_key":
         _read_key(value)
+        _check_alone(value.reveal().strip())
+
+
+def _check_alone(data: bytes) -> None:
+    """Refuse what readers may take for different keys: the first or the last of several. What is kept isn't judged."""
+    if data.count(b"-----BEGIN") > 1:
+        raise ValueError("a jwt_signing_key is one key, and this is several PEM blocks; give the private key's alone")
+    if data.startswith(b"{") and _has_doubled_members(data):
+        raise ValueError("a JWK has each member once, and in this one a member is there twice")
+
+
+def _has_doubled_members(data: bytes) -> bool:
+    doubled = False
+
+    def look(members: list[tuple[str, object]]) -> None:
+        nonlocal doubled
+        doubled = doubled or len(dict(members)) < len(members)
+
+    try:
+        json.loads(data, object_pairs_hook=look, parse_int=str)
+    except (ValueError, RecursionError):
+        raise ValueError(_KEY_FORMS) from None  # their messages can quote what they found
+    return doubled
 
 
 def public_jwk(value: Sensitive, kid: str) -> dict[str, str]:

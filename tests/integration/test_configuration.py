@@ -158,3 +158,23 @@ def test_a_bad_policy_is_refused_whole_and_the_old_one_stays(new_daemon: New) ->
     assert daemon.api.as_("backend").value("shared_x") == "v"
     daemon.api.as_("intruder").get("/secrets").refused(401, "unknown-client")
     assert daemon.api.get("/secrets").position == before
+
+
+def test_what_is_found_doubtful_at_a_start_is_told_and_no_obstacle(new_daemon: New) -> None:
+    daemon = new_daemon().start()
+    daemon.terminate()
+    daemon.vault_path.parent.chmod(0o777)
+    daemon.audit_path.chmod(0o644)
+    proof = {"token_sha256": "ab" * 32, "not_after": "2020-01-01T00:00:00Z"}
+    clients = {"admin": OPEN_POLICY["clients"]["admin"], "late": {"allow": ["x"], "auth": [proof]}}
+    daemon.write_policy({"default_deny": True, "clients": clients, "secrets": {"x": {"jwks": True}}})
+    daemon.start()
+    said = daemon.output()
+    assert f"{daemon.vault_path.parent} has mode 0777" in said
+    assert f"{daemon.audit_path} has mode 0644" in said
+    assert "clients.late.auth" in said
+    assert "secrets.x: jwks: true" in said
+    before = daemon.output().count("clients.late.auth")
+    daemon.follow_policy()
+    eventually(lambda: daemon.output().count("clients.late.auth") > before, "a reload tells it too")
+    daemon.api.create("x", "v")

@@ -258,6 +258,22 @@ def test_one_file_under_two_spellings_is_one_file(file: Path) -> None:
     assert "paths.master_key_path: vault_path names the same file" in said
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ('"http://vault.lan"', 'member 2, "http://vault.lan", is none of them'),
+        ('"vault.lan:80"', 'member 2, "vault.lan:80", is none of them'),
+        ("7", "member 2, an integer, is none of them"),
+        ('"http://me:hunter2@vault.lan"', "member 2, a string, is none of them"),
+    ],
+)
+def test_the_allowed_host_that_is_none_is_named(file: Path, wrong: str, told: str) -> None:
+    said = refusal(file, f'server.allowed_hosts = ["vault.lan", {wrong}]\n')
+    assert "host names or IP addresses without scheme and port" in said
+    assert told in said
+    assert "hunter2" not in said
+
+
 def test_relative_paths_start_at_the_folder_of_the_file(file: Path) -> None:
     config = read(file, '[paths]\nvault_path = "state/vault.json"\n[server]\ntls_cert = "c"\ntls_key = "/k"\n')
     assert config.paths.vault_path == file.parent / "state/vault.json"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from secretsd.audit.logfiles import TORN_INFIX, find_files
+from secretsd.audit.logfiles import TORN_INFIX
 from secretsd.cli.checks.context import Context
 from secretsd.cli.checks.finding import Check, Finding, combined, failure, listed, plural, warning
 from secretsd.daemon.firststart import StateFiles, is_first_start
-from secretsd.daemon.recoveryfile import REPLACED_INFIX
+from secretsd.daemon.modes import Allowed, found, of_state
 from secretsd.errors import VaultError
 from secretsd.files import TEMPORARY_SUFFIX
 
@@ -81,23 +81,8 @@ def _matching(folder: Path, name: re.Pattern[str]) -> list[Path]:
     return sorted(path for path in folder.iterdir() if name.search(path.name)) if folder.is_dir() else []
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """Which permissions others must not have (`never`), and should not (`rather_not`); and how they are taken away."""
-
-    never: int
-    rather_not: int
-    change: str
-    why: str
-
-
-PRIVATE: Final = Allowed(0o077, 0, "chmod 600", "it is the daemon's alone")
-PUBLIC_KEY: Final = Allowed(0o022, 0, "chmod 644", "whoever can write it can forge the log")
-LOG: Final = Allowed(0o022, 0o015, "chmod go-wx,o-r", "it tells who reads what")
-FOLDER: Final = Allowed(0o022, 0o055, "chmod 700", "the state lies there")
 SETTINGS: Final = Allowed(0o022, 0, "chmod go-w", "whoever can write it decides who may read")
 CREDENTIAL: Final = Allowed(0o027, 0, "chmod g-wx,o-rwx", "it is a password or a private key")
-BESIDE: Final = Allowed(0o022, 0o055, "chmod 600", "it belongs to the vault")
 SOCKET: Final = Allowed(0, 0o007, "chmod 660", "only the group of the socket should ask")
 
 
@@ -121,11 +106,10 @@ def judge_mode(path: Path, mode: int, allowed: Allowed) -> Finding | None:
     """Judge one file's permissions; None where they are as they should be."""
     if stat.S_ISDIR(mode) and mode & stat.S_ISVTX and allowed is SETTINGS:
         return None  # in a sticky folder nobody can replace another's file
-    found = f"{path} has mode {stat.S_IMODE(mode):04o}: {allowed.why}"
     if mode & allowed.never:
-        return failure(found, f"{allowed.change} {path}")
+        return failure(found(path, mode, allowed), f"{allowed.change} {path}")
     if mode & allowed.rather_not:
-        return warning(found, f"{allowed.change} {path}")
+        return warning(found(path, mode, allowed), f"{allowed.change} {path}")
     return None
 
 
@@ -138,17 +122,7 @@ def _placed(context: Context) -> Iterator[tuple[Path, Allowed]]:
     for credential in (config.bus.password_file, config.bus.key_file, config.server.tls_key):
         if credential is not None:
             yield credential, CREDENTIAL
-    replaced = sorted(state.master_key.parent.glob(f"{state.master_key.name}{REPLACED_INFIX}*"))
-    for private in (state.master_key, *replaced, state.vault, state.sign_key):
-        yield private, PRIVATE
-    for public in (state.sign_pub, state.past_keys):
-        yield public, PUBLIC_KEY
-    for file in find_files(state.audit):
-        yield file, LOG
-    for folder in _folders(state):
-        yield folder, FOLDER
-    for path in sorted(state.vault.parent.glob(f"{state.vault.name}.*")):
-        yield path, BESIDE
+    yield from of_state(state)
     if config.server.allow_unix_socket:
         yield config.server.unix_socket_path, SOCKET
 

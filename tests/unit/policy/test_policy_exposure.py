@@ -8,7 +8,7 @@ import pytest
 
 from secretsd.config import Config, load
 from secretsd.errors import PolicyError
-from secretsd.policy import check_exposure, parse
+from secretsd.policy import check_exposure, ended_proofs, parse
 
 PROVEN = parse(b"clients: {a: {allow: [x], auth: [{uid: 1}]}}")
 UNPROVEN = parse(b"clients: {a: {allow: [x], auth: [{uid: 1}]}, b: {allow: [x]}}")
@@ -44,3 +44,18 @@ def test_require_client_auth_refuses_clients_without_proof(tmp_path: Path) -> No
     check_exposure(strict, PROVEN)
     with pytest.raises(PolicyError, match="require_client_auth"):
         check_exposure(strict, UNPROVEN)
+
+
+def test_proofs_whose_time_is_over_are_warned_about() -> None:
+    policy = parse(
+        b"""clients:
+  a: {allow: [x], auth: [{token_sha256: "%b", not_after: "2027-01-01T00:00:00Z"}, {uid: 1}]}
+  b: {allow: [x], auth: [{cert_subject: "CN=b", not_after: "2027-01-01T00:00:01Z"}]}
+"""
+        % (b"ab" * 32)
+    )
+    january = 1_798_761_600_000
+    assert ended_proofs(policy, january - 1) == []
+    assert [one.split(":")[0] for one in ended_proofs(policy, january)] == ["clients.a.auth"]
+    assert [one.split(":")[0] for one in ended_proofs(policy, january + 1000)] == ["clients.a.auth", "clients.b.auth"]
+    assert "2027-01-01T00:00:00.000Z" in ended_proofs(policy, january)[0]

@@ -289,6 +289,25 @@ def test_a_rule_and_a_client_say_how_a_grace_ends() -> None:
     assert policy.rule_for("y").grace_ms == 1000
 
 
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("x: {jwks: true}", "secrets.x: jwks: true publishes signing keys only"),
+        ("db_password: {jwks: true}", "secrets.db_password: jwks: true publishes signing keys only"),
+        ("x: {rotation: auto, rotation_period: never}", "secrets.x: rotation: auto has no effect"),
+        ("jwt_signing_key: {jwks: true, rotation: auto}", None),
+        ('"jwt_*": {jwks: true, rotation: auto}', None),
+        ('app_jwt: {jwks: true}\n  "*_jwt": {type: jwt_signing_key}', None),
+        ("x: {rotation: auto, rotation_period: 1d}", None),
+        ("x: {rotation: auto, rotation_schedule: '@daily'}", None),
+    ],
+)
+def test_what_a_rule_says_without_effect_is_warned_about(rules: str, said: str | None) -> None:
+    warnings = parse(f"clients: {{a: {{auth: [{{uid: 1}}]}}}}\nsecrets:\n  {rules}\n".encode()).warnings
+    told = [one for one in warnings if "jwks: true publishes" in one or "no effect" in one]
+    assert [said is not None and one.startswith(said) for one in told] == ([] if said is None else [True])
+
+
 def test_a_rule_that_takes_the_place_of_a_built_in_one_is_warned_about() -> None:
     warnings = parse(b"clients: {}\nsecrets: {jwt_signing_key: {rotation_period: 30d}}\n").warnings
     assert any("secrets.jwt_signing_key" in one and "rotation: auto, jwks: true" in one for one in warnings)

@@ -146,6 +146,29 @@ def test_what_is_no_ed25519_key_is_refused_with_what_is_allowed_and_not_shown(va
     assert "planted" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (PEM + PEM, "several PEM blocks"),
+        (PEM + KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "several PEM blocks"),
+        (JWK.replace(b"{", b'{"d":"planted",', 1), "a member is there twice"),
+        (JWK.replace(b"{", b'{"x5c":{"a":1,"a":2},', 1), "a member is there twice"),
+    ],
+)
+def test_what_readers_may_take_for_different_keys_is_refused_with_what_is_wrong(value: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as refusal:
+        check_supplied("jwt_signing_key", Sensitive(value))
+    assert "planted" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("more", [b'{"n":1' + b"0" * 5000 + b",", b'{"n":[' + b"[" * 2000 + b"]" * 2000 + b"],"])
+def test_other_members_of_a_key_are_never_quoted(more: bytes) -> None:
+    try:
+        check_supplied("jwt_signing_key", Sensitive(JWK.replace(b"{", more, 1)))
+    except ValueError as refusal:
+        assert str(refusal).startswith("a jwt_signing_key is an Ed25519 private key")  # noqa: PT017 — either is right
+
+
 @pytest.mark.parametrize("kind", ["password", "api_key", "encryption_key", "generic", "external"])
 def test_supplied_values_of_other_types_are_never_judged(kind: SecretType) -> None:
     for value in (b"x", b"\x00\xff", b"y" * 65_536):
