@@ -22,10 +22,10 @@ from secretsd.crypto import masterkey
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
 from secretsd.model import KeyRotated, RotateKeyRequest
-from secretsd.rotation.announce import clean_reason
 from secretsd.service.answers import Answered
 from secretsd.service.commits import RETRY_SOON, Build, Done, Draft
 from secretsd.service.core import Core
+from secretsd.service.reasons import reason_given, refuse_values
 from secretsd.service.writes import Writes
 from secretsd.vault.document import Document, OwedLine
 from secretsd.vault.keys import VaultKeys
@@ -53,6 +53,7 @@ class KeyRotations(Writes):
         core.serving()
         await core.gate.authorise(caller, "admin", "rotate-key")
         passphrase = _passphrase(body)
+        refuse_values(reason_given(body.reason), [] if passphrase is None else [passphrase])
         async with self._rotating:
             if core.committer.unfinished:
                 await core.committer.finish()
@@ -149,7 +150,7 @@ class KeyRotations(Writes):
     def _build(
         caller: Caller, body: RotateKeyRequest, *, keys: VaultKeys | None = None, signing: SigningKey | None = None
     ) -> Build:
-        reason = clean_reason(None if isinstance(body.reason, UnsetType) else body.reason)
+        reason = reason_given(body.reason)
 
         def build(document: Document, generation: int) -> Draft:
             about: dict[str, Any] = {

@@ -25,7 +25,7 @@ from secretsd.model import (
     is_name,
 )
 from secretsd.policy import SecretRule, SecretSettings, decide
-from secretsd.rotation.announce import Cause, clean_reason
+from secretsd.rotation.announce import Cause
 from secretsd.rotation.generate import generate
 from secretsd.service.answers import Answered, Selector
 from secretsd.service.changes import Changes
@@ -36,6 +36,7 @@ from secretsd.service.departures import Value, called_off
 from secretsd.service.history import readable_version
 from secretsd.service.outcome import outcome
 from secretsd.service.placed import placed
+from secretsd.service.reasons import held_values, reason_given, refuse_values
 from secretsd.service.receipts import Carried, Keyed
 from secretsd.service.values import grace_asked, supplied, wishes
 from secretsd.vault.document import Document, Receipt, SecretRecord
@@ -83,13 +84,14 @@ class Writes:
         core = self._core
         core.serving()
         await core.gate.authorise(caller, "write", "update", name)
-        cause = Cause(caller.client, self._reason(body.reason), body.urgent)
+        cause = Cause(caller.client, reason_given(body.reason), body.urgent)
 
         def build(document: Document, generation: int) -> Draft:
             record = self._existing(document, name)
             if if_match not in {None, "*", record.current.kid}:
                 raise Problem("precondition-failed", "Another version is current now: read it, then decide again.")
             value = supplied(body.value, body.encoding, record.type), body.encoding
+            self._keep_out(cause.reason, caller, name, record, value)
             grace = grace_asked(body.grace_period, body.grace_days, self._settings(name, record))
             now_ms = core.clock.now_ms()
             return self._changes().renew(document, generation, {name: value}, {name: grace}, "updated", cause, now_ms)
@@ -117,7 +119,7 @@ class Writes:
                 await core.gate.authorise(caller, "rotate", "rotate", name)
                 if name in body.values:
                     await core.gate.authorise(caller, "write", "rotate", name)
-        cause = Cause(caller.client, self._reason(body.reason), body.urgent)
+        cause = Cause(caller.client, reason_given(body.reason), body.urgent)
 
         async def build(document: Document, generation: int) -> Draft:
             changes, now_ms = self._changes(), core.clock.now_ms()
@@ -126,6 +128,7 @@ class Writes:
                 with at(name):
                     record = self._existing(document, name)
                     value: Value | None = _given(body.values[name], record) if name in body.values else None
+                    self._keep_out(cause.reason, caller, name, record, value)
                     grace = grace_asked(body.grace_period, body.grace_days, self._settings(name, record))
                     return changes.renew(document, generation, {name: value}, {name: grace}, "rotated", cause, now_ms)
 
@@ -142,12 +145,14 @@ class Writes:
         core = self._core
         core.serving()
         await core.gate.authorise(caller, "rotate", "restore", name)
-        cause = Cause(caller.client, self._reason(body.reason) or f"version {body.version} restored")
+        reason = reason_given(body.reason)
+        cause = Cause(caller.client, reason or f"version {body.version} restored")
 
         def build(document: Document, generation: int) -> Draft:
             record = self._existing(document, name)
             if body.version == record.current.version:
                 raise Problem("invalid-request", "version: it is the current one already; name a version in grace.")
+            self._keep_out(reason, caller, name, record, None)
             now_ms = core.clock.now_ms()
             version = readable_version(record, Selector(version=body.version), core.graces_until_ms)
             value = core.vault.open(name, version), version.encoding
@@ -262,9 +267,16 @@ class Writes:
             raise Problem("not-found", "No secret has this name; POST /secret makes one, GET /secrets lists them.")
         return record
 
-    @staticmethod
-    def _reason(text: str | UnsetType) -> str | None:
-        return clean_reason(None if isinstance(text, UnsetType) else text)
+    def _keep_out(
+        self, reason: str | None, caller: Caller, name: str, record: SecretRecord, value: Value | None
+    ) -> None:
+        """Return where the reason holds neither the value that is given nor one that is kept of the secret.
+
+        Raises Problem `invalid-request`.
+        """
+        if reason is not None:
+            given = [] if value is None else [value[0]]
+            refuse_values(reason, [*given, *held_values(self._core, caller, name, record)])
 
 
 def first_value(body: CreateSecret, kind: SecretType, rule: SecretRule) -> tuple[Sensitive, Encoding]:
