@@ -61,9 +61,14 @@ class EnvFile:
     @property
     def variables(self) -> tuple[Variable, ...]:
         """The variables, in the order of the lines that count."""
-        last = {part.key: part for part in self.parts if part.key is not None}
-        found = [Variable(key, part.line, part.value, references(part.value)) for key, part in last.items()]
-        return tuple(sorted(found, key=lambda one: one.line))
+        last = {one.key: one for one in self.settings}
+        return tuple(sorted(last.values(), key=lambda one: one.line))
+
+    @property
+    def settings(self) -> tuple[Variable, ...]:
+        """What each line sets, those too that a later one sets anew: lines between the two refer to the first."""
+        keyed = [(part.key, part) for part in self.parts if part.key is not None]
+        return tuple(Variable(key, part.line, part.value, references(part.value)) for key, part in keyed)
 
     @property
     def mark(self) -> bytes:
@@ -117,21 +122,25 @@ def references(value: str | None) -> tuple[str, ...]:
     return tuple(atom.name for atom in parse_variables(value or "") if isinstance(atom, Reference))
 
 
-def expanded(variables: Sequence[Variable]) -> Mapping[str, str | None]:
+def expanded(settings: Sequence[Variable]) -> Mapping[str, str | None]:
     """Return the values with each ${NAME} and ${NAME:-default} replaced by what the lines before say.
 
     Unlike the dotenv library it looks at no environment: the operator's isn't that of the services, and a name that
-    is nowhere set becomes no empty text. Raises Failed for one, with its line.
+    is nowhere set becomes no empty text. Raises Failed for one, with its line, where that line counts.
     """
+    counts = {one.key: one.line for one in settings}
     values: dict[str, str | None] = {}
-    for one in variables:
+    for one in settings:
         atoms = list(parse_variables(one.literal or ""))
-        for atom in atoms:
-            if isinstance(atom, Reference) and values.get(atom.name) is None and atom.default is None:
-                raise Failed(
-                    f"line {one.line}: {one.key} refers to a name that no line before it sets",
-                    hint="set it in the file, leave this variable out with --skip, or take the text as it stands with "
-                    "--no-expand",
-                )
-        values[one.key] = None if one.literal is None else "".join(atom.resolve(values) for atom in atoms)
+        loose = any(
+            isinstance(atom, Reference) and values.get(atom.name) is None and atom.default is None for atom in atoms
+        )
+        if loose and counts[one.key] == one.line:
+            raise Failed(
+                f"line {one.line}: {one.key} refers to a name that no line before it sets",
+                hint="set it in the file, leave this variable out with --skip, or take the text as it stands with "
+                "--no-expand",
+            )
+        unset = loose or one.literal is None
+        values[one.key] = None if unset else "".join(atom.resolve(values) for atom in atoms)
     return values

@@ -56,7 +56,7 @@ def make_plan(envfile: EnvFile, table: Table, choice: Choice) -> tuple[Step, ...
     """
     variables = envfile.variables
     rules = {one.key: _chosen(one.key, table, choice) for one in variables}
-    values = _values(variables, {key for key, (rule, _) in rules.items() if rule.action == "keep"}, choice)
+    values = _values(envfile, {key for key, (rule, _) in rules.items() if rule.action == "keep"}, choice)
     missing = [key for key in choice.require if not values.get(key)]
     if missing:
         raise Failed(
@@ -95,7 +95,8 @@ def _chosen(key: str, table: Table, choice: Choice) -> tuple[Rule, str]:
     return rule, ""
 
 
-def _values(variables: Sequence[Variable], kept: Collection[str], choice: Choice) -> Mapping[str, str | None]:
+def _values(envfile: EnvFile, kept: Collection[str], choice: Choice) -> Mapping[str, str | None]:
+    variables = envfile.variables
     literal = {one.key: one.literal for one in variables}
     unclear = [one for one in variables if one.references and one.key in kept]
     if not unclear or choice.expand is False:
@@ -108,19 +109,22 @@ def _values(variables: Sequence[Variable], kept: Collection[str], choice: Choice
             "text as it stands. Nothing was done",
         )
     # Only what is kept and what it refers to: a loose end elsewhere in the file is nobody's business here.
-    needed = _closure(variables, kept)
-    return {**literal, **expanded([one for one in variables if one.key in needed])}
+    settings = envfile.settings
+    needed = _closure(settings, kept)
+    return {**literal, **expanded([one for one in settings if one.key in needed])}
 
 
-def _closure(variables: Sequence[Variable], kept: Collection[str]) -> set[str]:
-    by_key = {one.key: one for one in variables}
+def _closure(settings: Sequence[Variable], kept: Collection[str]) -> set[str]:
+    refer: dict[str, list[str]] = {}
+    for one in settings:
+        refer.setdefault(one.key, []).extend(one.references)
     needed: set[str] = set()
     waiting = list(kept)
     while waiting:
         key = waiting.pop()
-        if key in by_key and key not in needed:
+        if key in refer and key not in needed:
             needed.add(key)
-            waiting.extend(by_key[key].references)
+            waiting.extend(refer[key])
     return needed
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
 
 from secretsd.cli.errors import Failed
 from secretsd.cli.moving import table
@@ -76,6 +78,26 @@ def test_a_name_that_no_line_before_sets_is_no_empty_text(monkeypatch: pytest.Mo
     with pytest.raises(Failed, match="line 1: B refers to a name that no line before it sets"):
         planned("B=${SHELL_ONLY}\n", Choice(expand=True))
     assert planned("B=${SHELL_ONLY:-d}\n", Choice(expand=True)) == {"B": "d"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("FOO=bar\nB=x${FOO}\nFOO=baz\n", "xbar"),
+        ("B=a\nB=${B}:b\n", "a:b"),
+        ("B=${NOWHERE}\nB=b\n", "b"),
+        ("X=1\nFOO=${X}2\nB=${FOO}3\nFOO=baz\n", "123"),
+    ],
+)
+def test_an_expansion_sees_what_the_lines_before_have_set_though_others_set_it_anew(text: str, value: str) -> None:
+    expanded = {"B": value}
+    assert planned(text, Choice(expand=True), table.parse("B keep", "here")).items() >= expanded.items()
+    assert dotenv_values(stream=io.StringIO(text)).items() >= expanded.items()
+
+
+def test_a_name_that_is_set_by_a_loose_end_is_not_set() -> None:
+    with pytest.raises(Failed, match="line 2: B refers"):
+        planned("FOO=${NOWHERE}\nB=${FOO}\nFOO=baz\n", Choice(expand=True))
 
 
 def test_an_expansion_follows_what_it_refers_to() -> None:
