@@ -74,9 +74,7 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
     A temporary file, `path` with `.new` behind it, is written and synced, then renamed, and the folder synced. Raises
     OSError when nothing changed, its subclass NotSynced when the new content is in place but may not survive.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    temporary.unlink(missing_ok=True)
-    _replace(path, temporary, data, mode, None)
+    _replace(path, path.with_name(path.name + TEMPORARY_SUFFIX), data, mode, None)
 
 
 def save(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, owner: tuple[int, int] | None = None) -> None:
@@ -88,7 +86,12 @@ def save(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, owner: tuple[int,
     reason = unfit(path)
     if reason is not None:
         raise OSError(errno.EINVAL, f"it {reason}", str(path))
-    _replace(path, hidden_beside(path), data, mode, owner)
+    temporary = hidden_beside(path)
+    try:
+        _replace(path, temporary, data, mode, owner)
+    except KeyboardInterrupt:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def unfit(path: Path) -> str | None:
@@ -114,8 +117,12 @@ def hidden_beside(path: Path) -> Path:
 
 def _replace(path: Path, temporary: Path, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
     try:
-        with _naming(path):
-            descriptor = os.open(temporary, _NEW, PRIVATE_FILE)
+        with naming(path):
+            try:
+                descriptor = os.open(temporary, _NEW, PRIVATE_FILE)
+            except FileExistsError:
+                temporary.unlink()
+                descriptor = os.open(temporary, _NEW, PRIVATE_FILE)
             try:
                 write_all(descriptor, data)
                 # Only now: what an interrupted write leaves is nobody else's to read.
@@ -127,7 +134,7 @@ def _replace(path: Path, temporary: Path, data: bytes, mode: int, owner: tuple[i
             finally:
                 os.close(descriptor)
             temporary.replace(path)
-    except BaseException:
+    except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
@@ -138,7 +145,7 @@ def _replace(path: Path, temporary: Path, data: bytes, mode: int, owner: tuple[i
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Let each error name this file: a descriptor's names none, and a temporary file's says nothing to anybody."""
     try:
         yield
@@ -155,7 +162,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 def sync_folder(path: Path) -> None:
     """Make the folder's entries durable. Raises OSError."""
-    with _naming(path):
+    with naming(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -129,16 +129,17 @@ def init(
     passphrase = None if passphrase_file is None else read_passphrase(passphrase_file).reveal()
     tokens = {one.name: secrets.token_urlsafe(_TOKEN_BYTES) for one in everyone if one.socket is None}
     token_files = {} if token_dir is None else {name: token_dir.absolute() / f"{name}.token" for name in tokens}
-    _refuse_existing([*_targets(setup), *token_files.values()])
+    _refuse_existing(setup, token_files.values())
     try:
         with _undone_on_failure() as made:
-            _write(setup.policy, policy_yaml(everyone, tokens), made)
-            _write(setup.config, config_toml(setup), made)
+            made.write(_mark(setup), "")
+            made.write(setup.policy, policy_yaml(everyone, tokens))
+            made.write(setup.config, config_toml(setup))
             config = load(setup.config, environ={})
             load_policy(setup.policy, config)
             for name, path in token_files.items():
-                _write(path, tokens[name] + "\n", made)
-            _create_state(config, passphrase)
+                made.write(path, tokens[name] + "\n")
+            _create_state(config, passphrase, made)
     except ConfigError as error:
         # It begins with the file to correct, which is gone again: what has to be corrected are the options.
         complaints = str(error).partition("\n")[2] or str(error)
@@ -146,59 +147,103 @@ def init(
     except SecretsdError as error:
         raise Failed(f"nothing was set up: {error}") from None
     except OSError as error:
-        raise Failed(f"nothing was set up: {error.filename or 'a file'}: {error.strerror}") from None
+        hint = "make room on its disk" if files.is_full(error) else None
+        raise Failed(f"nothing was set up: {error.filename}: {error.strerror}", hint=hint) from None
     _report(settings, setup, tokens, token_files, passphrase_file)
 
 
-def _create_state(config: Config, passphrase: bytes | None) -> None:
-    from secretsd.daemon.firststart import create_state  # noqa: PLC0415 — brings the vault's machinery with it
+def _create_state(config: Config, passphrase: bytes | None, made: _Made) -> None:
+    from secretsd.daemon.firststart import (  # noqa: PLC0415 — brings the vault's machinery with it
+        StateFiles,
+        create_state,
+    )
 
+    state = StateFiles(config)
+    made.expect([state.master_key, state.sign_key, state.sign_pub, state.audit, state.cursor, state.vault])
     create_state(config, passphrase)
 
 
-def _targets(setup: Setup) -> list[Path]:
-    state = setup.state_dir
+def _mark(setup: Setup) -> Path:
+    """Return the daemon's own mark of a first start that isn't finished: written first, and gone when all is there."""
+    return setup.state_dir / "secrets" / "vault.json.first-start"
+
+
+def _state_files(setup: Setup) -> list[Path]:
+    secrets_dir, audit_dir = setup.state_dir / "secrets", setup.state_dir / "audit"
     return [
-        setup.config,
-        setup.policy,
-        *(state / "secrets" / name for name in ("master.key", "vault.json")),
-        *(state / "audit" / name for name in ("audit.jsonl", "audit.sign.key", "audit.sign.pub", "audit.keys.json")),
+        *(secrets_dir / name for name in ("master.key", "vault.json")),
+        *(audit_dir / name for name in ("audit.jsonl", "audit.sign.key", "audit.sign.pub", "audit.keys.json")),
     ]
 
 
-def _refuse_existing(paths: Sequence[Path]) -> None:
-    existing = [str(path) for path in paths if os.path.lexists(path)]
-    if existing:
-        raise Failed(
-            f"nothing was set up, for this exists: {', '.join(existing)}",
-            hint="init never overwrites; choose other folders, or move these away if they are really not needed",
+def _refuse_existing(setup: Setup, token_files: Iterable[Path]) -> None:
+    from secretsd.audit.logfiles import find_files  # noqa: PLC0415 — only here
+
+    mark = _mark(setup)
+    wanted = [setup.config, setup.policy, mark, *_state_files(setup), *token_files]
+    there = [*filter(os.path.lexists, wanted), *find_files(setup.state_dir / "audit" / "audit.jsonl")]
+    existing = list(dict.fromkeys(there))
+    if not existing:
+        return
+    hint = "init never overwrites; choose other folders, or move these away if they are really not needed"
+    if mark in existing:
+        hint = (
+            f"an init, or the daemon's first start, was broken off here, as {mark} says: nobody can have kept anything "
+            "in it yet. Move all of these away, and run init again"
         )
+    raise Failed(f"nothing was set up, for this exists: {', '.join(map(str, existing))}", hint=hint)
+
+
+class _Made:
+    """The files and folders that this run makes, so that they can be taken away again."""
+
+    def __init__(self) -> None:
+        self._files: list[Path] = []
+        self._folders: set[Path] = set()
+
+    def write(self, path: Path, text: str) -> None:
+        """Make a file, 0600, in a folder, 0700 if it is made too. Raises OSError, also where one is there meanwhile."""
+        self._folder(path.parent)
+        with files.naming(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, files.PRIVATE_FILE)
+            self._files.append(path)
+            try:
+                files.write_all(descriptor, text.encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        files.sync_folder(path.parent)
+
+    def expect(self, paths: Iterable[Path]) -> None:
+        """Count what isn't there yet among what is made: something else is about to make it. Raises OSError."""
+        for path in paths:
+            self._folder(path.parent)
+            if not os.path.lexists(path):
+                self._files.append(path)
+
+    def _folder(self, path: Path) -> None:
+        self._folders.update(one for one in (path, *path.parents) if not one.exists())
+        files.make_folder(path)
+
+    def take_away(self) -> None:
+        """Remove the files, and the folders that are empty then."""
+        for path in self._files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        for folder in sorted(self._folders, key=lambda one: len(one.parts), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 @contextlib.contextmanager
-def _undone_on_failure() -> Iterator[list[Path]]:
-    """Give a list for the files that were made; when the body fails they are taken away again."""
-    made: list[Path] = []
+def _undone_on_failure() -> Iterator[_Made]:
+    """Give what keeps account of the files that are made; when the body fails they are taken away again."""
+    made = _Made()
     try:
         yield made
     except BaseException:
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        made.take_away()
         raise
-
-
-def _write(path: Path, text: str, made: list[Path]) -> None:
-    """Make a file, 0600, in a folder, 0700 if it is made too. Raises OSError, for one that is there meanwhile too."""
-    files.make_folder(path.parent)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, files.PRIVATE_FILE)
-    made.append(path)
-    try:
-        files.write_all(descriptor, text.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    files.sync_folder(path.parent)
 
 
 def _report(

@@ -21,6 +21,7 @@ from secretsd.vault.vault import Vault, empty_document
 _MARK_SUFFIX: Final = ".first-start"
 _RESTORE_SUFFIX: Final = ".restore"
 _BACKUP_SUFFIX: Final = ".backup"
+_ROOM: Final = "make room on its disk"
 STAGE_NAME: Final = ".restore"
 
 
@@ -57,7 +58,8 @@ class StateFiles:
             try:
                 files.make_folder(folder)
             except OSError as error:
-                raise StartupError(f"can't make the folder {folder}: {error.strerror}; make it yourself") from error
+                way = _ROOM if files.is_full(error) else "make it yourself"
+                raise StartupError(f"can't make the folder {folder}: {error.strerror}; {way}") from error
 
 
 def refuse_unfinished_restore(state: StateFiles) -> None:
@@ -130,11 +132,9 @@ def create_state(config: Config, passphrase: Sensitive | bytes | None) -> None:
             master = masterkey.decode(files.read_regular(state.master_key), state.master_key, passphrase)
             document = empty_document(log_id=new_id(), head=ZERO_HASH, policy_sha256=sha256)
             cursor.begin(state.cursor, document.audit.log_id)
-            vault = Vault(state.vault, master, document)
-            vault.write(vault.encode(document))
+            files.replace(state.vault, Vault(state.vault, master, document).encode(document))
         state.mark.unlink()
         files.sync_folder(state.mark.parent)
     except OSError as error:
-        raise StartupError(
-            f"can't make the first state: {error}; make its folders writable for the daemon's user"
-        ) from error
+        way = _ROOM if files.is_full(error) else "make its folders writable for the daemon's user"
+        raise StartupError(f"can't make the first state: {error.filename}: {error.strerror}; {way}") from error

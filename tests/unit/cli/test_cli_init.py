@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from secretsd.cli import init as init_module
 from secretsd.config import load
 from secretsd.errors import StartupError
 from tests.unit.cli.conftest import Ctl
+from tests.unit.support.disk import spy
 
 
 @pytest.fixture
@@ -110,6 +115,73 @@ def test_a_failure_takes_back_what_was_written(
     assert "the disk is full" in result.stderr
     assert result.stdout == ""
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+SYNCS = 21
+"""How often an init syncs a file or a folder."""
+
+
+@pytest.mark.parametrize("after", range(SYNCS))
+def test_a_full_disk_is_told_with_what_helps_and_nothing_is_left(
+    ctl: Ctl, tmp_path: Path, folders: list[str], monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    with monkeypatch.context() as patch:
+        spy(patch, "fsync").fail(errno.ENOSPC, after=after)
+        result = ctl("init", *folders, "--no-bus")
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    assert "make room on its disk" in result.stderr
+    assert "Errno" not in result.stderr
+    assert f"{tmp_path}/" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert ctl("init", *folders, "--no-bus").exit_code == 0
+
+
+def test_a_failure_leaves_what_was_there_before(
+    ctl: Ctl, tmp_path: Path, folders: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "state" / "secrets" / "theirs"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    (tmp_path / "etc").mkdir()
+    before = made(tmp_path)
+    with monkeypatch.context() as patch:
+        spy(patch, "fsync").fail(errno.ENOSPC, after=SYNCS - 1)
+        assert ctl("init", *folders, "--no-bus").exit_code == 1
+    assert made(tmp_path) == before
+
+
+KILLED = """
+import os, signal, sys
+left, real = int(sys.argv.pop(1)), os.fsync
+def counted(descriptor):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(descriptor)
+os.fsync = counted
+from secretsd.cli import main
+main()
+"""
+"""secretsctl that is killed at a sync: its first argument says after how many."""
+
+
+@pytest.mark.parametrize("after", [0, 3, 5, 9, SYNCS - 2])
+def test_an_init_that_was_killed_is_told_by_the_next_one(
+    ctl: Ctl, tmp_path: Path, folders: list[str], after: int
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(after), "init", *folders, "--no-bus"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    result = ctl("init", *folders, "--no-bus")
+    assert result.exit_code == 1
+    assert "was broken off here" in result.stderr
+    named = result.stderr.partition("this exists: ")[2].splitlines()[0].split(", ")
+    left = {str(path) for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in {".new", ".bus"}}
+    assert set(named) == left
+    for path in named:
+        Path(path).unlink()
+    assert ctl("init", *folders, "--no-bus").exit_code == 0
 
 
 def test_a_passphrase_wraps_the_master_key(ctl: Ctl, tmp_path: Path, folders: list[str]) -> None:

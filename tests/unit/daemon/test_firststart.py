@@ -101,7 +101,7 @@ def test_a_first_start_without_room_says_so_and_can_be_repeated(
 ) -> None:
     with monkeypatch.context() as patch:
         spy(patch, "fsync").fail(errno.ENOSPC, after=5)
-        with pytest.raises(StartupError, match="No space left on device"):
+        with pytest.raises(StartupError, match=r"first state: /.*: No space left on device; make room on its disk"):
             create_state(config, None)
     create_state(config, None)
     assert content(tmp_path).keys() == STATE
