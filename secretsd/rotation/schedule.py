@@ -63,7 +63,9 @@ def due(record: SecretRecord, now_ms: int, slot: Slot | None = None, ahead_ms: i
             return Due(retire=retire)
         return Due(expired=record.status != "expired", retire=retire)
     announced = sum(1 for instant in warnings(record) if instant <= now_ms)
-    return Due(expiring=announced if announced > record.announced else None, retire=retire, publish=publish)
+    # One that has expired already, by a clock that went back since, isn't about to.
+    expiring = announced if announced > record.announced and record.status != "expired" else None
+    return Due(expiring=expiring, retire=retire, publish=publish)
 
 
 def next_instant(record: SecretRecord, slot: Slot | None = None, ahead_ms: int | None = None) -> int:

@@ -85,6 +85,12 @@ def test_a_grace_ends_at_its_instant_and_one_of_never_does_not() -> None:
     assert due(replace(one, status="expired"), START_MS + 1000 * DAY_MS).retire == (ending,)
 
 
+def test_after_a_clock_that_went_back_what_had_expired_is_not_about_to() -> None:
+    one = replace(record(rotation_ms=10 * DAY_MS), status="expired")
+    assert due(one, START_MS + 9 * DAY_MS).expiring is None
+    assert next_instant(one) == NEVER_MS
+
+
 def test_an_agenda_gives_what_is_due_earliest_first() -> None:
     records = {name: record(rotation="auto", rotation_ms=period) for name, period in (("b", 20), ("a", 30), ("c", 10))}
     agenda = Agenda(records)
