@@ -94,6 +94,10 @@ class VaultStanding:
         """Return the JWK set of the event-signing keys."""
         return self._service.event_keys()
 
+    def clock_in_doubt(self) -> bool:
+        """Tell whether the clock can't be trusted, as of now."""
+        return not self._core.guard.check()
+
     async def logins(self) -> Sequence[tuple[str, Sensitive]]:
         """Return the passwords of `[bus] password_secret`, in the order to try them."""
         return () if self._login is None else await self._login.candidates()

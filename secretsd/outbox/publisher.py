@@ -294,11 +294,14 @@ class Publisher:
         return first - 1
 
     async def _first_owed(self, after: int) -> int:
-        """Return the first sequence after `after` that is still in the log and not older than `replay_max`."""
+        """Return the first sequence after `after` that is still in the log and not older than `replay_max`.
+
+        While the clock is in doubt nothing counts as older: what is given up once is never published.
+        """
         if after >= self._audit.told:
             return after + 1
         since = ""
-        if self._bus.replay_max_ms is not None:
+        if self._bus.replay_max_ms is not None and not self._standing.clock_in_doubt():
             since = rfc3339(max(0, self._clock.now_ms() - self._bus.replay_max_ms))
         first = await asyncio.to_thread(first_after, self._reader, after, since)
         return self._audit.told + 1 if first is None else first

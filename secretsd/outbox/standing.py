@@ -35,6 +35,9 @@ class Standing(Protocol):
     def key_set(self) -> Mapping[str, Any]:
         """Return the JWK set of the event-signing keys."""
 
+    def clock_in_doubt(self) -> bool:
+        """Tell whether the clock can't be trusted: how old something is can't be told by it then."""
+
     async def logins(self) -> Sequence[tuple[str, Sensitive]]:
         """Return the daemon's own passwords at the broker with their kids, in the order to try them.
 

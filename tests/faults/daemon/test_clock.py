@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.broker import Broker
 from tests.support.daemon import OPEN_POLICY, Daemon
+from tests.support.gate import Gate
 from tests.support.shims import AVAILABLE, ForgedClock
 from tests.support.waiting import always, eventually
 
@@ -78,6 +80,25 @@ def test_a_jump_ahead_ends_no_grace(placed: Placed) -> None:
     clock.set(0)
     trusted(daemon)
     assert daemon.api.secret("auto_x", "?version=previous")["version"] == 1
+
+
+def test_a_jump_ahead_makes_no_event_too_old_for_the_bus(
+    new_daemon: Callable[..., Daemon], own: Broker, prefix: str, tmp_path: Path
+) -> None:
+    clock = ForgedClock(tmp_path)
+    with Gate(own.port) as gate:
+        daemon = new_daemon(bus=gate.url, prefix=prefix, env=clock.env, config={"bus": {"replay_max": "1d"}}).start()
+        daemon.wait_bus()
+        daemon.api.create("x", type="generic")
+        gate.shut()
+        daemon.wait_bus("disconnected")
+        daemon.api.rotate("x")
+        clock.set(40 * DAY)
+        in_doubt(daemon)
+        with daemon.tap(own.url) as tap:
+            gate.open()
+            tap.wait_topic(tap.topics.secret_event("x", "rotated"))
+    assert daemon.events("audit.gap") == []
 
 
 def test_a_jump_back_holds_the_schedule_too(placed: Placed) -> None:
