@@ -5,7 +5,7 @@ import threading
 
 from secretsd_client._blocking import SecretsClient
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may interrupt its holder, and come in again
 _client: SecretsClient | None = None
 
 
@@ -23,13 +23,14 @@ def _made() -> SecretsClient:
     global _client  # noqa: PLW0603 - the process-wide client is the point
     with _lock:
         if _client is None:
-            _client = SecretsClient.from_env()
+            made = SecretsClient.from_env()
+            _client = _client or made
         return _client
 
 
 def _after_fork() -> None:
     global _lock  # noqa: PLW0603 - another thread of the parent may have held it
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
