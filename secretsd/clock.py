@@ -40,7 +40,7 @@ class ClockGuard:
 
     It is in doubt after a jump against the elapsed time, and from the start where the last audit line is from another
     day than the clock says. The doubt ends when the clock comes back, or when the kernel calls it synchronised:
-    after a jump not before SETTLING_MS, since whoever set the clock may not have been NTP.
+    after the last jump not before SETTLING_MS, since whoever set the clock may not have been NTP.
     """
 
     def __init__(self, clock: Clock, synchronised: Callable[[], bool]) -> None:
@@ -48,6 +48,8 @@ class ClockGuard:
         self._synchronised = synchronised
         self._offset = clock.now_ms() - clock.elapsed_ms()
         self._jumped_at: int | None = None
+        self._told = 0
+        """By how much it jumped, as `doubt` has it."""
         self._unproven: str | None = None
         """The doubt from the start, which a jump forth and back doesn't end."""
         self.doubt: str | None = None
@@ -66,8 +68,9 @@ class ClockGuard:
         offset = self._clock.now_ms() - self._clock.elapsed_ms()
         moved = offset - self._offset
         if abs(moved) > JUMP_MS:
-            if self._jumped_at is None:
-                self._jumped_at = self._clock.elapsed_ms()
+            # It may jump again. Lesser moves leave the words as they are: who is shown them would be told each second.
+            if self._jumped_at is None or abs(moved - self._told) > JUMP_MS:
+                self._jumped_at, self._told = self._clock.elapsed_ms(), moved
                 self.doubt = (
                     f"the clock jumped by {moved // 1000} s: set it right or let NTP do it; scheduled rotations wait. "
                     "A restart accepts it where it is within a day of the last audit line"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secretsd.clock import DAY_MS, JUMP_MS, SETTLING_MS, SystemClock, kernel_synchronised
-from tests.unit.support.clock import FakeClock, Sync, guard
+from tests.unit.support.clock import HOUR_MS, FakeClock, Sync, guard
 
 SECOND = 1000
 
@@ -42,6 +42,33 @@ def test_a_jump_puts_the_clock_in_doubt_until_it_comes_back(jump: int) -> None:
     clock.jump(-jump)
     assert watch.check()
     assert watch.doubt is None
+
+
+def test_a_further_jump_is_told_and_lets_the_kernels_word_wait_anew() -> None:
+    clock, sync = FakeClock(), Sync()
+    watch = guard(clock, sync)
+    clock.jump(2 * HOUR_MS)
+    assert not watch.check()
+    clock.advance(SETTLING_MS)
+    clock.jump(40 * DAY_MS - 2 * HOUR_MS)
+    assert not watch.check()
+    assert f"jumped by {40 * DAY_MS // 1000} s" in (watch.doubt or "")
+    sync.synchronised = True
+    assert not watch.check()
+    clock.advance(SETTLING_MS)
+    assert watch.check()
+
+
+def test_what_is_told_of_a_jump_is_the_same_while_the_clock_is_slewed() -> None:
+    clock = FakeClock()
+    watch = guard(clock)
+    clock.jump(2 * HOUR_MS)
+    assert not watch.check()
+    told = watch.doubt
+    for slew in (500, -500, JUMP_MS, -JUMP_MS, -JUMP_MS):
+        clock.jump(slew)
+        assert not watch.check()
+        assert watch.doubt == told
 
 
 def test_a_jump_of_a_leap_second_or_a_minute_is_none() -> None:
