@@ -49,8 +49,8 @@ class Superseded:
 
 
 def is_change(message: Publish) -> bool:
-    """Tell whether this is a secret's event."""
-    return "/secret/" in message.topic and not message.topic.endswith("/state")
+    """Tell whether this is the event of a secret's change; that of its creation may come late, like a state."""
+    return "/secret/" in message.topic and not message.topic.endswith(("/state", "/created"))
 
 
 def test_what_nothing_newer_is_known_of_is_served_stale_and_the_rest_is_unavailable(
