@@ -50,6 +50,14 @@ async def test_the_checkpoint_says_where_log_and_vault_are(bench: Bench) -> None
     assert (position.epoch, position.generation, position.sequence) == (bench.document.epoch, 3, 3)
 
 
+async def test_a_disk_that_is_kept_for_changes_by_hand_is_a_trouble(bench: Bench) -> None:
+    standing = VaultStanding(bench.core, bench.service)
+    assert standing.troubles() == []
+    bench.core.reserve.spent = True
+    (trouble,) = standing.troubles()
+    assert "kept for changes by hand until 16 MiB are free" in trouble.words
+
+
 async def test_a_rollback_that_the_broker_sees_stops_the_serving(bench: Bench) -> None:
     VaultStanding(bench.core, bench.service).rolled_back("vault.json is older by 2 commits")
     health = bench.service.health()
