@@ -76,7 +76,10 @@ def unfinished(state: StateFiles) -> Journal | None:
 
 
 def finish(state: StateFiles, journal: Journal) -> None:
-    """Move the old files aside and the new ones into their place, from wherever that was. Raises OSError."""
+    """Move the old files aside and the new ones into their place, from wherever that was.
+
+    Raises OSError, and BackupError where all is in place but may not survive a crash of the machine.
+    """
     vault_stage, audit_stage = stages(state)
     if (audit_stage / state.audit.name).exists():
         # As long as the new log waits, any log that is found is the old one.
@@ -90,7 +93,13 @@ def finish(state: StateFiles, journal: Journal) -> None:
             files.sync_folder(target.parent)
     clear_stages(state)
     state.restoring.unlink(missing_ok=True)
-    files.sync_folder(state.restoring.parent)
+    try:
+        files.sync_folder(state.restoring.parent)
+    except OSError as error:
+        raise BackupError(
+            f"all of the backup is in place, but {error.filename} can't be synced ({error.strerror}): should a crash "
+            f"of the machine bring {state.restoring.name} back, `secretsctl backup restore --resume` ends it"
+        ) from error
 
 
 def _targets(state: StateFiles) -> Iterator[Path]:

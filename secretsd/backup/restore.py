@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,15 +74,10 @@ def restore(
         with pruning.alone(state.audit):
             if placing.unfinished(state) is not None:
                 raise BackupError("an earlier restore was interrupted: run `secretsctl backup restore --resume` first")
-            try:
+            with _deciding(state):
                 restored = _prepared(config, state, sealed, using, masters, accept_older, progress)
                 placing.decide(state, restored.journal)
-            except BaseException:
-                # A journal that is there, though perhaps not durable, is a decision.
-                if not state.restoring.exists():
-                    placing.clear_stages(state)
-                raise
-            placing.finish(state, restored.journal)
+                placing.finish(state, restored.journal)
             return restored
     finally:
         lock.release()
@@ -98,10 +94,28 @@ def resume(config: Config) -> Journal:
             journal = placing.unfinished(state)
             if journal is None:
                 raise BackupError("no restore was interrupted here: name the backup to restore")
-            placing.finish(state, journal)
+            with _deciding(state):
+                placing.finish(state, journal)
             return journal
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def _deciding(state: StateFiles) -> Iterator[None]:
+    """Where the body fails, take away what was laid ready; or, where it was decided, say how it is gone on with."""
+    try:
+        yield
+    except BaseException as error:
+        # A journal that is there, though perhaps not durable, is a decision.
+        if not state.restoring.exists():
+            placing.clear_stages(state)
+        elif isinstance(error, OSError):
+            raise BackupError(
+                f"{error.filename}: {error.strerror}. The restore is decided, and not finished: the daemon doesn't "
+                "start before it is. When that is mended, run `secretsctl backup restore --resume`"
+            ) from error
+        raise
 
 
 def _prepared(

@@ -141,7 +141,8 @@ def _keep_log(member: Member, part: Part, folder: Path) -> None:
     _room(folder, member.size)
     digest = hashlib.sha256()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(folder / LOG, flags, files.PRIVATE_FILE), "wb") as file:
+    path = folder / LOG
+    with files.naming(path), os.fdopen(os.open(path, flags, files.PRIVATE_FILE), "wb") as file:
         for chunk in member.chunks:
             digest.update(chunk)
             file.write(chunk)

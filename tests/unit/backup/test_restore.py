@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from secretsd.daemon.opening import open_state
 from secretsd.errors import BackupError, KeyFileError, VaultError, VaultLocked
 from secretsd.vault.store import Lock
 from tests.unit.backup.places import OPENS, Place
+from tests.unit.support.disk import spy
 
 
 @pytest.fixture
@@ -193,6 +195,30 @@ def test_a_disk_that_is_full_changes_nothing(place: Place, monkeypatch: pytest.M
         put_back(place, sealed, accept_older=True)
     monkeypatch.undo()
     assert place.files() == before
+
+
+def test_a_disk_that_fails_after_the_decision_is_told_with_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs, said = 0, ""
+    while "all of the backup is in place" not in said:
+        place = Place(tmp_path / f"at{syncs}")
+        place.commit("x", "one")
+        sealed = place.back_up()
+        place.commit("x", "two")
+        with monkeypatch.context() as patch:
+            spy(patch, "fsync").fail(errno.ENOSPC, after=syncs)
+            with pytest.raises((BackupError, OSError)) as failed:
+                put_back(place, sealed, accept_older=True)
+        syncs, said = syncs + 1, str(failed.value)
+        assert str(place.folder) in said
+        decided = place.state.restoring.exists()
+        assert ("The restore is decided, and not finished" in said) is decided
+        assert ("backup restore --resume" in said) is (decided or "all of the backup is in place" in said)
+        if decided:
+            restore.resume(place.config)
+        assert place.value("x") == ("one" if "--resume" in said else "two")
+    assert syncs > 10
 
 
 class Killed(BaseException):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from secretsd.backup.snapshot import Changed
 from secretsd.errors import BackupError, KeyFileError
 from tests.support import tmpfs
 from tests.unit.backup.places import SEALS, Place, unpacked
+from tests.unit.support.disk import spy
 
 
 @pytest.fixture
@@ -113,6 +115,20 @@ def test_a_backup_that_fails_leaves_nothing_behind(place: Place) -> None:
     with pytest.raises(KeyFileError, match="No such file"):
         place.back_up()
     assert not list(place.folder.glob("*.age*"))
+
+
+def test_a_whole_backup_whose_folder_could_not_be_synced_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        spy(patch, "fsync").fail(errno.EIO, after=1)
+        with pytest.raises(BackupError, match=r"backup\.age is a whole backup, but its folder could not be synced"):
+            place.back_up()
+    assert prove(unpacked(place.folder / "backup.age", place.folder / "out"), place.masters).values == 1
+
+
+def test_a_backup_into_a_folder_that_is_not_there_names_it(place: Place) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        to_file(place.config, place.folder / "missing" / "backup.age", SEALS)
+    assert missing.value.filename == str(place.folder / "missing")
 
 
 def test_the_signing_key_is_not_shown_by_accident(place: Place) -> None:
