@@ -55,6 +55,9 @@ class Migration:
         reason = None if asked.backup is None else files.unfit(asked.backup)
         if reason is not None:
             raise Failed(f"{asked.backup} {reason}")
+        # A passphrase that is asked for is asked for when the plan was seen; one in a file may be readable only once.
+        named = asked.backup is not None and asked.sealing != SealTo()
+        self._seal_to = asked.sealing.resolve() if named else None
         self._asked = asked
         self._as_json = as_json
         self._envfile: EnvFile = read_envfile(file)
@@ -107,8 +110,9 @@ class Migration:
         needed = asked.replace or bool(changing(self._items, overwrite=asked.overwrite))
         if needed and sys.stdin.isatty():
             insist("Do it?", yes=asked.yes)
-        if needed and asked.backup is not None:
-            self._backup = write_backup(self._envfile.content, asked.backup, asked.sealing.resolve())
+        if asked.backup is not None:  # also where nothing is left to import: who asks for a copy gets one
+            seal_to = asked.sealing.resolve() if self._seal_to is None else self._seal_to
+            self._backup = write_backup(self._envfile.content, asked.backup, seal_to)
         self._items = carry_out(session, self._items, overwrite=asked.overwrite)
         self._verified = read_back(session, self._items)
 

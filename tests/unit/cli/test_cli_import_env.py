@@ -158,13 +158,35 @@ def test_overwrite_replaces_what_differs_if_it_is_still_what_was_compared(
     assert "brave_api_key" not in {one["name"] for one in post.body["secrets"]}
 
 
-def test_importing_again_changes_nothing(daemon: FakeDaemon, ctl: Ctl, file: Path, sealing: list[str]) -> None:
+def test_importing_again_changes_nothing(daemon: FakeDaemon, ctl: Ctl, file: Path) -> None:
     ctl("import-env", str(file))
     daemon.seen.clear()
-    result = ctl("import-env", str(file), "--overwrite", *sealing)
+    result = ctl("import-env", str(file), "--overwrite")
     assert "5 already there" in result.stdout
     assert {seen.method for seen in daemon.seen} == {"GET"}
-    assert not Path(sealing[1]).exists()
+
+
+def test_a_backup_is_made_also_where_nothing_is_left_to_import(
+    daemon: FakeDaemon, ctl: Ctl, file: Path, passphrase_file: str, tmp_path: Path
+) -> None:
+    ctl("import-env", str(file))
+    backup = tmp_path / "env.age"
+    result = ctl("import-env", str(file), "--backup", str(backup), "--passphrase-file", passphrase_file)
+    assert result.exit_code == 0, result.output
+    assert f"sealed copy of the .env: {backup}" in result.stdout
+    assert age.open_sealed(backup.read_bytes(), Sensitive(PASSPHRASE.encode())).reveal() == ENV.encode()
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_wrong_recipient_is_refused_before_anything_else(
+    daemon: FakeDaemon, ctl: Ctl, file: Path, tmp_path: Path, options: list[str]
+) -> None:
+    ctl("import-env", str(file))
+    daemon.seen.clear()
+    result = ctl("import-env", str(file), "--backup", str(tmp_path / "env.age"), "--recipient", "nonsense", *options)
+    assert result.exit_code == 1
+    assert "the backup can't be sealed" in result.stderr
+    assert not daemon.seen
 
 
 def test_a_value_that_comes_back_otherwise_is_a_failure_and_the_file_stays(
