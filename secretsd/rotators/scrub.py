@@ -16,10 +16,12 @@ _SHORTEST: Final = 4
 """Shorter parts of a value are left: striking each "a" out of a sentence leaves nothing of it."""
 _NO_SECRETS: Final = frozenset({"user", "username", "host", "port", "dbname", "database", "engine"})
 """Members of a value in JSON that tell where it is used, not what it is."""
-
-
 _LONE: Final = dict.fromkeys((*range(0xD800, 0xDC80), *range(0xDD00, 0xE000)), "?")
 """Surrogates that stand for no byte; the others are how Python keeps a byte that isn't text."""
+_QUOTES: Final = ("''", "'\\''", "'\"'\"'")
+"""How SQL, bash, and shlex and dash write an apostrophe within apostrophes."""
+_HTML: Final = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
+"""What is escaped besides in JSON that is safe to stand in a web page."""
 
 
 def scrubbed(text: str, values: Iterable[Sensitive]) -> str:
@@ -98,7 +100,7 @@ def _forms_of(value: Sensitive) -> set[bytes]:
     whole = {data, data.decode("utf-8", "replace").encode(), repr(data)[2:-1].encode()}
     whole |= {line for line in data.splitlines() if len(line.strip()) >= _SHORTEST}
     texts = {form for part in _parts(data) for form in _forms(part)}
-    return {form for form in whole | {text.encode() for text in texts} if form.strip()}
+    return {form for form in whole | {text.encode("utf-8", "surrogateescape") for text in texts} if form.strip()}
 
 
 def _parts(data: bytes) -> set[str]:
@@ -127,13 +129,27 @@ def _parts(data: bytes) -> set[str]:
 
 
 def _forms(part: str) -> set[str]:
+    """Return a text as it is, as programs quote it, and all that as a shell quotes it where it traces what it does."""
     part = part.translate(_LONE)
-    return {
+    texts = {
         part,
         part.strip() or part,
         " ".join(part.split()),
-        quote(part, safe=""),
-        json.dumps(part)[1:-1],
+        quote(part, safe="", errors="surrogateescape"),
         repr(part)[1:-1],
-        part.replace("'", "''"),
+        *_jsons(part),
+    }
+    return texts | {text.replace("'", quoted) for text in texts for quoted in _QUOTES}
+
+
+def _jsons(part: str) -> set[str]:
+    """Return a text as JSON has it: where that leaves a choice, each way that is in use."""
+    plain, ascii_only = json.dumps(part, ensure_ascii=False)[1:-1], json.dumps(part)[1:-1]
+    return {
+        plain,  # msgspec's too: what `command` hands over
+        ascii_only,
+        plain.replace("\x7f", "\\u007f"),  # jq
+        plain.translate(_HTML),  # Go
+        plain.replace("/", "\\/"),
+        ascii_only.replace("/", "\\/"),  # PHP
     }

@@ -175,6 +175,14 @@ async def test_a_value_that_is_no_text_is_not_told_either(tmp_path: Path) -> Non
     assert str(failed.value) == "program ended with status 1: [struck out]"
 
 
+@pytest.mark.parametrize("value", ['Grüße "an" alle 42', 'pä"ss\\wörd-geheim-42', "tab\tand\x7fthe-rest-ü"])
+async def test_what_it_was_handed_is_not_told_where_it_says_it_again(tmp_path: Path, value: str) -> None:
+    path = program(tmp_path, "cat >&2; exit 1")
+    with pytest.raises(Retryable) as failed:
+        await configure({"kind": "command", "program": [str(path)]}).build().set(order(new=Sensitive(value.encode())))
+    assert '"new":{"encoding":"utf-8","value":"[struck out]"}' in str(failed.value)
+
+
 @pytest.mark.parametrize("factory", [uvloop.new_event_loop, asyncio.new_event_loop])
 def test_it_has_no_descriptor_of_the_daemons(tmp_path: Path, factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
     held, other = os.pipe()
