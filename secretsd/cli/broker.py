@@ -94,8 +94,12 @@ def broker() -> None:
 )
 @click.option("--broker-key", type=_FILE, metavar="PEM", help="Its key.")
 @click.option(
-    "--homeassistant-user", type=_User(), metavar="NAME", help="Home Assistant's user at the broker, with its rights."
+    "--homeassistant-user",
+    type=_User(),
+    metavar="NAME",
+    help="Home Assistant's user at the broker, with its rights; later runs keep it.",
 )
+@click.option("--no-homeassistant-user", is_flag=True, help="Take Home Assistant's user out of the ACL again.")
 @click.option(
     "--renew", type=_User(), multiple=True, metavar="NAME", help="Give this user a new password; may be repeated."
 )
@@ -114,6 +118,7 @@ def setup(
     homeassistant_user: str | None,
     renew: tuple[str, ...],
     *,
+    no_homeassistant_user: bool,
     dry_run: bool,
 ) -> None:
     """Write Mosquitto's listener, passwords and ACL, as the policy says.
@@ -124,6 +129,10 @@ def setup(
     """
     if (broker_cert is None) is not (broker_key is None):
         raise click.UsageError("--broker-cert and --broker-key go together")
+    if no_homeassistant_user:
+        if homeassistant_user is not None:
+            raise click.UsageError("--homeassistant-user and --no-homeassistant-user say the opposite")
+        homeassistant_user = ""
     try:
         loaded = load(config)
         policy = policies.load(loaded.security.rbac_policy_path, loaded)

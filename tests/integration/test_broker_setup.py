@@ -332,8 +332,12 @@ def test_what_stands_outside_of_the_marks_is_kept_and_foreign_files_are_refused(
         place.run("--homeassistant-user", "home")
         assert acl.read_text().count("user zigbee\ntopic readwrite zigbee/#\n") == 1
         assert conf.read_text().count("log_dest stdout\n") == 1
+    place.run("--homeassistant-user", "home", "--no-homeassistant-user", status=2)
     assert "user home\n" in acl.read_text()
+    place.run()
     place.start_broker()
     assert place.login("home")
+    place.run("--no-homeassistant-user")
+    assert "user home\n" not in acl.read_text()
     acl.write_text("user backend\ntopic readwrite #\n")
     assert f"{acl} exists and was not written by this command" in place.run(status=1).stderr

@@ -7,14 +7,18 @@ Mosquitto looks at first. What can't be said exactly is left out: a client witho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from secretsd_bus import Topics
 
 from secretsd.config import Config
 from secretsd.policy import ClientRule, Policy
 from secretsd.policy.names import is_glob
+
+_HOMEASSISTANT: Final = "Home Assistant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def users(
         if same is not None:
             found.remove(same)
             rights = (*same.rights, *(right for right in rights if right not in same.rights))
-        found.append(User(homeassistant, "Home Assistant", rights))
+        found.append(User(homeassistant, _HOMEASSISTANT, rights))
     return found
 
 
@@ -54,6 +58,12 @@ def block(everyone: Iterable[User]) -> str:
         "\n".join([f"# {one.purpose}", f"user {one.name}", *(f"topic {right}" for right in one.rights), ""])
         for one in everyone
     )
+
+
+def homeassistant_in(block: str) -> str | None:
+    """Return which user a block of ours has for Home Assistant, None where there is none."""
+    found = re.search(rf"(?m)^# {_HOMEASSISTANT}\nuser (.+)$", block)
+    return None if found is None else found[1]
 
 
 def _of_daemon(config: Config, topics: Topics) -> tuple[str, ...]:

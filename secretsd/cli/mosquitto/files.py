@@ -69,6 +69,11 @@ def content_of(path: Path) -> str | None:
         raise Failed(f"{path} can't be used: {reason}") from None
 
 
+def between_marks(content: str | None) -> str:
+    """Return what stands between the marks, nothing where they aren't."""
+    return (content or "").partition(BEGIN + "\n")[2].partition(END + "\n")[0]
+
+
 def marked(path: Path, before: str | None, ours: str, *, last: bool) -> str:
     """Return the file's content with `ours` between the marks, and what was outside of them before or behind.
 

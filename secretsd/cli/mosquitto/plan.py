@@ -13,7 +13,7 @@ from secretsd import files as private
 from secretsd.cli.errors import Failed
 from secretsd.cli.material import without_newline
 from secretsd.cli.mosquitto import acl, listener, passwords
-from secretsd.cli.mosquitto.files import Planned, brokers_uid, content_of, marked, owner_of
+from secretsd.cli.mosquitto.files import Planned, between_marks, brokers_uid, content_of, marked, owner_of
 from secretsd.cli.mosquitto.listener import Listener
 from secretsd.config import Config
 from secretsd.model import is_name
@@ -88,19 +88,22 @@ class Wishes:
     cert: Path | None = None
     key: Path | None = None
     homeassistant: str | None = None
+    """None is whom the ACL has already, if anybody; an empty name takes that one out."""
     renew: Collection[str] = ()
 
 
 def work_out(config: Config, policy: Policy, names: Collection[str], places: Places, wishes: Wishes) -> Plan:
     """Return what is to be written. Raises Failed where that can't be, or would not be safe."""
     daemon = config.bus.username or DAEMON
-    if daemon in policy.clients or daemon == wishes.homeassistant:
+    rules = content_of(places.acl)
+    homeassistant = acl.homeassistant_in(between_marks(rules)) if wishes.homeassistant is None else wishes.homeassistant
+    if daemon in policy.clients or daemon == homeassistant:
         raise Failed(
             f"{daemon} is the daemon's user at the broker and somebody else's name too, who could then write as the "
             "daemon does",
             hint=f"give bus.username of {config.source} a name of its own, such as {DAEMON}",
         )
-    everyone = acl.users(config, policy, names, daemon=daemon, homeassistant=wishes.homeassistant)
+    everyone = acl.users(config, policy, names, daemon=daemon, homeassistant=homeassistant or None)
     unknown = sorted(set(wishes.renew) - {one.name for one in everyone})
     if unknown:
         raise Failed(f"{unknown[0]} is no user of the broker here: {', '.join(one.name for one in everyone)}")
@@ -109,8 +112,7 @@ def work_out(config: Config, policy: Policy, names: Collection[str], places: Pla
     before = content_of(places.listener)
     ours = listener.block(listening, places.hashes, places.acl, told)
     configuration = Planned(places.listener, marked(places.listener, before, ours, last=False), before, None)
-    before = content_of(places.acl)
-    rights = Planned(places.acl, marked(places.acl, before, acl.block(everyone), last=True), before, broker)
+    rights = Planned(places.acl, marked(places.acl, rules, acl.block(everyone), last=True), rules, broker)
     clear, hashes, logins = _logins(config, [one.name for one in everyone], daemon, places, wishes)
     written = [*clear, replace(hashes, owner=broker), rights, configuration]
     for one in written:

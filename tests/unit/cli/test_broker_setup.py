@@ -119,6 +119,25 @@ def test_a_certificate_is_kept_by_the_next_run(place: Installation) -> None:
     assert "\nlistener 8883\ncertfile /c.pem\nkeyfile /k.pem\n" in text
 
 
+@pytest.mark.parametrize("name", ["homeassistant", "ha-client"])
+def test_home_assistants_user_is_kept_by_the_next_run_and_taken_out_by_its_own_wish(
+    place: Installation, name: str
+) -> None:
+    first = plan(place, Wishes(homeassistant=name))
+    for one in first.files:
+        one.write()
+    acl = place.folder / "mosquitto/jarvis/acl"
+    acl.write_text("# Home Assistant\nuser not-of-ours\ntopic read x\n\n" + acl.read_text())
+    assert f"# Home Assistant\nuser {name}\n" in content(plan(place), "acl")
+    assert name in {one.user for one in plan(place, Wishes(renew=(name,))).logins}
+    other = content(plan(place, Wishes(homeassistant="other")), "acl")
+    assert "# Home Assistant\nuser other\n" in other
+    assert f"# Home Assistant\nuser {name}\n" not in other
+    without = content(plan(place, Wishes(homeassistant="")), "acl")
+    assert without.count("# Home Assistant") == 1
+    assert "user not-of-ours\n" in without
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "172.18.0.2", "fd00::2"])
 def test_a_private_address_may_be_named_without_tls(place: Installation, address: str) -> None:
     place.configure({"bus": {"url": "mqtt://mosquitto:1883"}})
