@@ -154,7 +154,7 @@ def failed(
     attempts = pending.attempts + 1
     report = not pending.reported and (fault.final or attempts > retries)
     slow = report or pending.reported
-    pause_ms = SLOW_MS if slow else min(SOON_MS << min(attempts - 1, 10), SOON_MOST_MS)
+    pause_ms = _pause_ms(attempts, slow=slow)
     after = replace(
         pending,
         step="set" if pending.step == "test" else pending.step,
@@ -164,6 +164,21 @@ def failed(
         reported=slow,
     )
     return replace(record, pending=after, generation=generation if report else record.generation), report
+
+
+def left_ms(pending: Pending, now_ms: int) -> int:
+    """Return how long the next try has yet to wait.
+
+    A time further ahead than its pause can be was given by a clock that has been set back since: it waits for nothing.
+    """
+    paused = pending.attempts and pending.step != "test"
+    left = pending.due_at - now_ms
+    return left if paused and 0 < left <= _pause_ms(pending.attempts, slow=pending.reported) else 0
+
+
+def _pause_ms(attempts: int, *, slow: bool) -> int:
+    """Return the longest pause after so many failed attempts."""
+    return SLOW_MS if slow else min(SOON_MS << min(attempts - 1, 10), SOON_MOST_MS)
 
 
 def _pending(record: SecretRecord) -> Pending:

@@ -149,7 +149,7 @@ class Carrier:
         wake = self._wake[name]
         wake.clear()
         core = self._core
-        left = max((pending.due_at - core.clock.now_ms()) / 1000, pause)
+        left = max(journal.left_ms(pending, core.clock.now_ms()) / 1000, pause)
         if core.stopped_serving is not None:
             left = _LOOK_SECS
         if left <= 0 or name in self._hurried:
@@ -165,9 +165,9 @@ class Carrier:
         core = self._core
         record = core.document.secrets.get(name)
         pending = None if record is None else record.under_way
-        early = name not in self._hurried and pending is not None and pending.due_at > core.clock.now_ms()
+        hurried = name in self._hurried
         self._hurried.discard(name)
-        if record is None or pending is None or early:
+        if record is None or pending is None or (journal.left_ms(pending, core.clock.now_ms()) and not hurried):
             return
         rule = core.policy.rule_for(name).rotator
         if rule is None:

@@ -20,6 +20,7 @@ from secretsd.rotation.pending import (
     dropped,
     failed,
     in_way,
+    left_ms,
     was_set,
 )
 from secretsd.rotation.schedule import due, next_instant
@@ -120,6 +121,26 @@ def test_asked_for_again_it_is_a_new_incident_with_the_same_token_and_value() ->
     assert (again.step, again.attempts, again.reported, again.failure) == ("set", 0, False, None)
     assert (again.client, again.reason, again.urgent, again.due_at) == ("ops", "leaked", True, START_MS + 1)
     assert (again.token, again.version) == (pending().token, pending().version)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "step", "reported", "longest"),
+    [
+        (0, "set", False, 0),
+        (1, "set", False, SOON_MS),
+        (3, "undo", False, 4 * SOON_MS),
+        (40, "finish", False, SOON_MOST_MS),
+        (40, "set", True, SLOW_MS),
+        (3, "test", False, 0),
+    ],
+)
+def test_a_try_further_ahead_than_its_pause_can_be_is_due_since_the_clock_was_set_back(
+    attempts: int, step: str, reported: bool, longest: int
+) -> None:
+    waiting = pending(step=step, attempts=attempts, reported=reported, due_at=START_MS + longest)
+    assert left_ms(waiting, START_MS) == longest
+    assert left_ms(waiting, START_MS - 1) == 0
+    assert left_ms(waiting, START_MS + longest) == 0
 
 
 def test_what_was_urgent_stays_so_when_somebody_asks_for_it_again() -> None:

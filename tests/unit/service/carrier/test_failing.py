@@ -11,6 +11,7 @@ from secretsd.model import (
 )
 from secretsd.rotation.pending import SLOW_MS
 from secretsd.service.changes import Changes
+from secretsd.service.commits import Done
 from secretsd.vault.document import OwedLine
 from tests.unit.service.carrier.shelf import (
     FIRST,
@@ -25,6 +26,7 @@ from tests.unit.service.carrier.shelf import (
     until,
     value,
 )
+from tests.unit.support.clock import DAY_MS
 from tests.unit.support.core import Bench
 
 
@@ -131,3 +133,17 @@ async def test_a_changed_policy_is_a_reason_to_try_again_at_once(bench: Bench, s
     await bench.committer.commit(lambda document, generation: changes.policy_changed(document, generation, event))
     await bench.carrier.until_settled([NAME], 10)
     await until(lambda: bench.document.secrets[NAME].current.version == 2)
+
+
+@pytest.mark.parametrize("retries", [1, 3], ids=["tried again soon", "at the slow pace"])
+async def test_a_clock_that_is_set_back_holds_up_no_next_try(bench: Bench, shelf: Any, retries: int) -> None:
+    shelf.wrong["set"] = raises(shelf, "Retryable")
+    await begun(bench)
+    await until(lambda: bench.document.secrets[NAME].under_way.attempts == 1)  # type: ignore[union-attr]
+    for _ in range(retries - 1):
+        await next_try(bench)
+    del shelf.wrong["set"]
+    bench.clock.jump(-30 * DAY_MS)
+    bench.carrier.committed(Done(bench.document, [NAME], ()))
+    await until(lambda: bench.document.secrets[NAME].under_way is None)
+    assert (await value(bench)).encode() == shelf.taken[NAME] != FIRST.encode()
