@@ -78,15 +78,16 @@ def scan(
     with Session.open(settings) as session:
         wanted = read_values(session, only, skip, min_length)
     tree = Tree(path.resolve() if path.is_symlink() else path, exclude)
-    findings = _search(tree, Matcher(needles(wanted.values)), history=not no_history)
+    matcher = Matcher(needles(wanted.values))
+    findings = _search(tree, matcher, history=not no_history)
     if replacements is not None and any(one.repository for one in findings):
-        write_replacements(replacements, findings)
+        write_replacements(replacements, findings, matcher)
     if settings.as_json:
-        emit_json(_document(path, wanted, tree, findings))
+        emit_json(_document(matcher.masked(str(path)), wanted, tree, findings))
     else:
         _show(findings)
     _tell(wanted, tree, min_length)
-    for line in advice(findings, None if replacements is None else str(replacements)):
+    for line in advice(findings, None if replacements is None else matcher.masked(str(replacements))):
         note(line)
     if findings:
         raise Failed(f"{len({one.secret for one in findings})} secrets lie about in {len(findings)} places")
@@ -106,7 +107,7 @@ def _search(tree: Tree, matcher: Matcher, *, history: bool) -> list[Finding]:
             except OSError as error:
                 tree.skipped.failed(file, error)
                 continue
-            findings.extend(Finding(hit.needle, str(file), hit.line) for hit in hits)
+            findings.extend(Finding(hit.needle, matcher.masked(str(file)), hit.line) for hit in hits)
             if count is not None:
                 count(number)
     if history:
@@ -115,6 +116,7 @@ def _search(tree: Tree, matcher: Matcher, *, history: bool) -> list[Finding]:
                 findings.extend(search_history(repository, matcher))
             except Failed as failed:
                 tree.skipped.unreadable.append(f"{repository.name}: {failed.message}")
+    tree.skipped.unreadable = [matcher.masked(one) for one in tree.skipped.unreadable]
     return findings
 
 
@@ -169,10 +171,10 @@ def _tell(wanted: Wanted, tree: Tree, min_length: int) -> None:
         note(f"not read: {line}")
 
 
-def _document(path: Path, wanted: Wanted, tree: Tree, findings: list[Finding]) -> dict[str, Any]:
+def _document(path: str, wanted: Wanted, tree: Tree, findings: list[Finding]) -> dict[str, Any]:
     skipped = tree.skipped
     return {
-        "path": str(path),
+        "path": path,
         "secrets": len({one.secret for one in wanted.values}),
         "findings": [one.as_json() for one in findings],
         "too_short": wanted.too_short,

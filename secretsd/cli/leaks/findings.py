@@ -21,6 +21,7 @@ class Finding:
 
     needle: Needle
     path: str
+    """Without the values that may be in it (Matcher.masked), as `repository`."""
     line: int
     repository: str = ""
     """Empty: an ordinary file."""

@@ -39,7 +39,10 @@ def search_history(repository: Repository, matcher: Matcher) -> list[Finding]:
             found[one.oid] = _Found(one.kind, hits)
     if found:
         _locate(repository, found)
-    findings = [_finding(repository.name, oid, one, hit) for oid, one in found.items() for hit in one.hits]
+    for holder in found.values():
+        holder.path = matcher.masked(holder.path)
+    name = matcher.masked(repository.name)
+    findings = [_finding(name, oid, one, hit) for oid, one in found.items() for hit in one.hits]
     return sorted(findings, key=lambda one: (one.secret, one.date, one.path, one.commit))
 
 

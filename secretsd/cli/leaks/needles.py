@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -124,3 +125,20 @@ class Matcher:
             start += dropped
             tail = buffer[dropped:]
         return list(found.values())
+
+    def masked(self, text: str) -> str:
+        """Return a path, or what names one, without the values in it: whose they are stands in their place."""
+        data = os.fsencode(text)
+        shown, end = "", 0
+        for begin, stop, secret in self._spans(data):
+            shown += os.fsdecode(data[end:begin]) + (f"<value of {secret}>" if begin >= end else "")
+            end = max(end, stop)
+        return shown + os.fsdecode(data[end:])
+
+    def _spans(self, data: bytes) -> list[tuple[int, int, str]]:
+        """Return where values are, the longest first of those that begin together."""
+        if self._automaton is None:
+            return []
+        places = self._automaton.find_matches_as_indexes(data, overlapping=True)
+        spans = [(begin, end, self._needles[index].value.secret) for index, begin, end in places]
+        return sorted(spans, key=lambda one: (one[0], -one[1], one[2]))

@@ -11,6 +11,7 @@ from typing import Final
 from secretsd import files
 from secretsd.cli.errors import Failed
 from secretsd.cli.leaks.findings import Finding
+from secretsd.cli.leaks.needles import Matcher
 from secretsd.cli.terminal import note
 
 REMOVED: Final = b"***REMOVED***"
@@ -22,13 +23,14 @@ def refuse_existing(path: Path | None) -> None:
         raise Failed(f"{path} exists; the values are written to a new file only: name another")
 
 
-def write_replacements(path: Path, findings: Iterable[Finding]) -> None:
+def write_replacements(path: Path, findings: Iterable[Finding], matcher: Matcher) -> None:
     """Write the expressions for what was found in histories to a file, mode 0600. Raises Failed."""
+    shown = matcher.masked(str(path))
     try:
         files.save(path, replacement_rules(findings))
     except OSError as error:
-        raise Failed(f"{path} can't be written: {error.strerror}") from None
-    note(f"{path} holds the values as they are, for git filter-repo: remove it afterwards (shred -u {path})")
+        raise Failed(f"{shown} can't be written: {error.strerror}") from None
+    note(f"{shown} holds the values as they are, for git filter-repo: remove it afterwards (shred -u {shown})")
 
 
 def replacement_rules(findings: Iterable[Finding]) -> bytes:

@@ -36,7 +36,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit with the blobs that it introduced: pairs of object id and path, as git quotes it."""
+    """A commit with the blobs that it introduced: pairs of object id and path."""
 
     oid: str
     date: str
@@ -100,8 +100,8 @@ class Repository:
                     oid, _, date = line[1:].decode("ascii", "replace").strip().partition(" ")
                     blobs = []
                 elif line.startswith(b":"):
-                    about, _, path = line.decode("utf-8", "replace").rstrip("\n").partition("\t")
-                    blobs.append((about.split()[3], path))
+                    about, _, path = line.rstrip(b"\n").partition(b"\t")
+                    blobs.append((about.split()[3].decode("ascii", "replace"), _unquoted(path)))
             if oid:
                 yield Commit(oid, date, blobs)
             finish()
@@ -157,6 +157,13 @@ class _Pipe:
     def _finish(self) -> None:
         if self._process.wait() != 0:
             raise Failed(f"git could not read all of {self._name}", hint="look with: git fsck")
+
+
+def _unquoted(path: bytes) -> str:
+    """Return a path that git quotes, as C would, where it has odd characters: a value would hide behind that."""
+    if path.startswith(b'"'):
+        path = path[1:-1].decode("unicode_escape").encode("latin-1")
+    return os.fsdecode(path)
 
 
 def _content(stream: IO[bytes], size: int) -> Iterator[bytes]:

@@ -67,6 +67,7 @@ class Migration:
         self._repositories = [_repository(one) for one in asked.histories]
         self._backup: Path | None = None
         self._verified = 0
+        self._matcher = Matcher(())
         self._findings: list[Finding] = []
         self._too_short: list[str] = []
         self._remainder: Remainder | None = None
@@ -97,7 +98,7 @@ class Migration:
         elif not self._asked.dry_run:
             self._tell_done()
         for line in ignored.remarks(self._envfile.path, self._git):
-            note(f"git: {line}")
+            note(f"git: {self._matcher.masked(line)}")
         self._tell_history()
         if self._remainder is not None:
             self._tell_remainder(self._remainder)
@@ -117,18 +118,21 @@ class Migration:
         self._verified = read_back(session, self._items)
 
     def _search(self, types: Mapping[str, str]) -> None:
-        if not self._repositories:
-            return
         values = [
             Value(one.step.name, None, one.step.value, _type(one, types))
             for one in self._items
             if one.state != "leave" and one.step.value is not None
         ]
+        self._matcher = Matcher(needles(one for one in values if not too_short(one)))
+        if not self._repositories:
+            return
         self._too_short = [one.secret for one in values if too_short(one)]
-        matcher = Matcher(needles(one for one in values if not too_short(one)))
-        self._findings = [one for repository in self._repositories for one in search_history(repository, matcher)]
+        try:
+            self._findings = [one for where in self._repositories for one in search_history(where, self._matcher)]
+        except Failed as failed:
+            raise Failed(self._matcher.masked(failed.message), hint=failed.hint) from None
         if self._asked.replacements is not None and self._findings and not self._asked.dry_run:
-            write_replacements(self._asked.replacements, self._findings)
+            write_replacements(self._asked.replacements, self._findings, self._matcher)
 
     def _replace(self) -> None:
         envfile = self._envfile
@@ -164,16 +168,16 @@ class Migration:
         click.echo(f"read back {self._verified}: all as they were sent")
         if self._backup is not None:
             path = self._envfile.path
-            click.echo(f"sealed copy of the .env: {self._backup}")
+            click.echo(self._matcher.masked(f"sealed copy of the .env: {self._backup}"))
             opening = self._asked.sealing.opening()
-            click.echo(
-                f"the way back: {shlex.join(['secretsctl', 'restore-env', str(self._backup), str(path)])}{opening}"
-            )
+            command = shlex.join(["secretsctl", "restore-env", str(self._backup), str(path)])
+            click.echo(self._matcher.masked(f"the way back: {command}{opening}"))
 
     def _tell_history(self) -> None:
         for one in self._findings:
             note(f"found {one.secret} ({one.needle.form}) in {one.place}")
-        file = None if self._asked.replacements is None else str(self._asked.replacements)
+        rules = self._asked.replacements
+        file = None if rules is None else self._matcher.masked(str(rules))
         for line in advice(self._findings, file):
             note(line)
         if self._too_short:
@@ -182,12 +186,16 @@ class Migration:
                 + ", ".join(self._too_short)
             )
         if self._repositories and not self._findings:
-            note("none of the values is in the history of " + ", ".join(one.name for one in self._repositories))
+            note("none of the values is in the history of " + ", ".join(self._searched()))
         elif not self._repositories and self._git is not None and self._git.repository:
-            note(f"the history of {self._git.repository} was not looked through: --history {self._git.repository}")
+            repository = self._matcher.masked(self._git.repository)
+            note(f"the history of {repository} was not looked through: --history {repository}")
+
+    def _searched(self) -> list[str]:
+        return [self._matcher.masked(one.name) for one in self._repositories]
 
     def _tell_remainder(self, rest: Remainder) -> None:
-        path = self._envfile.path
+        path = self._matcher.masked(str(self._envfile.path))
         click.echo(
             f"{path}: {len(rest.removed)} variables and {rest.comments} comments are gone, the rest is as it was",
             err=self._as_json,
@@ -200,16 +208,16 @@ class Migration:
     def _document(self) -> dict[str, Any]:
         git, rest = self._git, self._remainder
         return {
-            "file": str(self._envfile.path),
+            "file": self._matcher.masked(str(self._envfile.path)),
             "dry_run": self._asked.dry_run,
             "variables": [report.as_json(one) for one in self._items],
             "verified": self._verified,
-            "backup": None if self._backup is None else str(self._backup),
+            "backup": None if self._backup is None else self._matcher.masked(str(self._backup)),
             "git": None
             if git is None or not git.repository
-            else {"repository": git.repository, "ignored": git.ignored, "tracked": git.tracked},
+            else {"repository": self._matcher.masked(git.repository), "ignored": git.ignored, "tracked": git.tracked},
             "history": {
-                "repositories": [one.name for one in self._repositories],
+                "repositories": self._searched(),
                 "findings": [one.as_json() for one in self._findings],
                 "too_short": self._too_short,
             },

@@ -305,6 +305,20 @@ def test_a_damaged_history_leaves_the_file_and_says_what_was_done(
     assert file.read_text() == ENV
 
 
+def test_a_path_that_holds_a_value_is_shown_without_it(ctl: Ctl, sealing: list[str], tmp_path: Path) -> None:
+    repository = GitRepository(tmp_path / "pl4nted-brave")
+    repository.commit("1", {"pl4nted-pg/.env": ENV.encode(), "other": ENV.encode()})
+    file = repository.folder / ".env"
+    file.write_text(ENV)
+    options = [*sealing, "--history", str(repository.folder)]
+    for more in (["--dry-run"], ["--json"], ["--replace"]):
+        result = ctl("import-env", str(file), *options, *more)
+        assert result.exit_code == 0, result.output
+        assert "pl4nted" not in result.output
+    assert "found brave_api_key (as it is) in" in result.stderr
+    assert f"{tmp_path}/<value of brave_api_key>: <value of postgres_password>/.env:" in result.stderr
+
+
 def test_values_are_written_for_a_rewrite_only_when_it_is_done_and_to_a_new_file(
     daemon: FakeDaemon, ctl: Ctl, file: Path, tmp_path: Path
 ) -> None:

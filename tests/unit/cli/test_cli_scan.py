@@ -102,5 +102,45 @@ def test_the_replacements_are_written_only_when_asked_for_and_private(ctl: Ctl, 
     assert ctl("scan", str(place), "--replacements", str(rules)).exit_code == 1
     assert rules.read_text() == f"literal:{VALUE}==>***REMOVED***\n"
     assert rules.stat().st_mode & 0o777 == 0o600
+    hiding = tmp_path / VALUE
+    assert VALUE not in ctl("scan", str(place), "--replacements", str(hiding)).output
+    assert hiding.read_text() == rules.read_text()
     again = ctl("scan", str(place), "--replacements", str(rules))
     assert "exists" in again.stderr
+
+
+@pytest.mark.parametrize("value", ["pl4nted-folder", 'pl4nted "\\ \u00e9', "pl4nted-a/pl4nted-b"])
+def test_a_path_that_holds_a_value_is_shown_without_it(
+    ctl: Ctl, daemon: FakeDaemon, place: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    def refusing(path: Path) -> object:
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return chunks(path)
+
+    monkeypatch.setattr("secretsd.cli.scan.chunks", refusing)
+    daemon.plant("web_password", value)
+    folder = place / "x" / value
+    folder.mkdir(parents=True)
+    (folder / "closed").touch()
+    (folder / "file").write_text(value)
+    repository = GitRepository(folder / "code")
+    repository.commit("1", {f"sub/{value}/.env": value.encode(), "other": b"x" + value.encode()})
+    repository.commit("2", {"other": None})
+    repository.git("reset", "-q", "--hard", "HEAD~1")
+    damaged = GitRepository(folder / "damaged")
+    damaged.commit("1", {"file": b"damaged"})
+    blob = damaged.git("rev-parse", "HEAD:file")
+    loose = damaged.folder / ".git" / "objects" / blob[:2] / blob[2:]
+    loose.chmod(0o600)
+    loose.write_bytes(b"damaged")
+    shown = f"{place}/x/<value of web_password>"
+    for start in (place, folder):
+        for options in ([], ["--json"]):
+            result = ctl("scan", str(start), *options)
+            assert result.exit_code == 1
+            assert "pl4nted" not in result.output
+            assert f"{shown}/file" in result.stdout
+            assert "sub/<value of web_password>/.env" in result.stdout
+            assert f"not read: {shown}/closed: Permission denied" in result.stderr
+            assert f"not read: {shown}/damaged: git" in result.stderr

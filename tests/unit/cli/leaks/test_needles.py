@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 from urllib.parse import quote, quote_plus
 
@@ -94,3 +95,30 @@ def test_blanks_make_a_value_no_longer(text: bytes, *, short: bool) -> None:
 
 def test_a_needle_does_not_show_its_text() -> None:
     assert "pl4nted" not in repr(needles([value()]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/srv/{}/f",
+        "/srv/x-{}",
+        "{}: can not be read",
+    ],
+)
+@pytest.mark.parametrize("form", ["as it is", "base64url", "hex", "URL-encoded"])
+def test_a_path_is_shown_without_the_value_in_it(path: str, form: str) -> None:
+    secret = b"pl4nted value\xc3\xa9?\xff"
+    wanted = needles([value(secret)])
+    text = next(os.fsdecode(one.text) for one in wanted if one.form == form)
+    assert Matcher(wanted).masked(path.format(text)) == path.format("<value of a>")
+
+
+def test_values_that_overlap_in_a_path_leave_nothing_of_either() -> None:
+    matcher = Matcher(needles([value(b"pl4nted-one"), value(b"one-two-three", "b"), value(b"pl4nted-", "c")]))
+    assert matcher.masked("/a/pl4nted-one-two-three/pl4nted-") == "/a/<value of a>/<value of c>"
+
+
+def test_a_path_without_values_stays_as_it_is() -> None:
+    odd = os.fsdecode(b"/srv/\xff\xc3\xa9/x\n")
+    assert Matcher(needles([value()])).masked(odd) == odd
+    assert Matcher([]).masked(odd) == odd
