@@ -240,11 +240,19 @@ class Connections(web.Server):
         return len(slow)
 
     def has_room(self) -> bool:
-        """Tell whether one more can be kept, making room if need be: by the oldest that is spare, else a stranger's."""
+        """Tell whether one more can be kept; if need be one that may leave makes room.
+
+        Those that are spare go first, and among them strangers', as a client's may be idle for a moment only; then
+        strangers' whose answer is under way. Of each kind the oldest.
+        """
         if len(self._connections) < self.most:
             return True
         ours = [handler for handler in self._connections if isinstance(handler, Connection)]
-        leaving = next((one for one in ours if one.spare), None) or next((one for one in ours if one.stranger), None)
+        leaving = (
+            next((one for one in ours if one.spare and not one.proven), None)
+            or next((one for one in ours if one.spare), None)
+            or next((one for one in ours if one.stranger), None)
+        )
         if leaving is None:
             self._refused += 1
             self._app.connection_refused()

@@ -238,6 +238,25 @@ async def test_a_stranger_that_holds_back_the_rest_of_a_refused_body_makes_room(
     assert await strangers[0].ended()
 
 
+async def test_of_idle_connections_a_strangers_makes_room_before_a_clients(
+    launch: Launch, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secretsd.api.server.most_connections", lambda: 3)
+    server = await launch()
+    client = await connect(port_of(server))
+    await client.send(request("GET", "/secret/a"))
+    assert (await client.reply()).status == 200
+    strangers = [await connect(port_of(server)) for _ in range(2)]
+    for stranger in strangers:
+        await stranger.send(request("GET", "/healthz"))
+        assert (await stranger.reply()).status == 200
+    late = await connect(port_of(server))
+    await late.send(request("GET", "/healthz"))
+    assert await strangers[0].ended()
+    await client.send(request("GET", "/secret/a"))
+    assert (await client.reply()).status == 200
+
+
 async def test_where_none_is_idle_a_stranger_makes_room_for_a_client(
     service: FakeService, launch: Launch, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
