@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,14 @@ async def test_a_new_passphrase_is_in_no_reason(bench: Bench) -> None:
         ("pl4nted\n", "pl4nted, it was"),
         ("two\nlines", "it was two\nlines".replace("\n", "")),
         ("pl4nted", base64.b64encode(b"pl4nted").decode()),
+        ("pl4nted", f"it was {base64.b64encode(b'pl4nted').decode().rstrip('=')}."),
+        ("pl4nted", base64.b64encode(b"pl4nted\n").decode()),
+        ("pl4nt?d?", base64.urlsafe_b64encode(b"pl4nt?d?").decode()),
+        ("pl4nt?d?", base64.urlsafe_b64encode(b"pl4nt?d?").decode().rstrip("=")),
+        ("test", "test"),
+        ("test", "was it latest, or (test)?"),
+        ("t_st", "pw_t_st_2"),
+        ("eight678", "the9eight6789"),
         ("p" * 500, "p" * 200),
         ("p" * 500, base64.b64encode(b"p" * 500).decode()[:200]),
     ],
@@ -97,12 +106,22 @@ def test_a_value_is_found_in_whatever_form_a_reason_keeps_it(value: str, reason:
         refuse_values(reason, [Sensitive(value.encode())])
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("test", "latest rotation"), ("test", "tests failed"), ("admin", "administrator left"), ("päss", "nepäss, päss3")],
+)
+def test_a_short_value_within_another_word_is_not_refused(value: str, reason: str) -> None:
+    refuse_values(reason, [Sensitive(value.encode())])
+
+
 @pytest.mark.parametrize("value", ["on", "rot", " \n \t ", "rotations", "\x00\x01\x02\x03"])
 def test_what_tells_nothing_or_is_not_there_is_not_refused(value: str) -> None:
     refuse_values("a rotation on    friday", [Sensitive(value.encode())])
 
 
-def test_bytes_are_sought_in_base64_only() -> None:
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("padding", ["", "="])
+def test_bytes_are_sought_in_base64_only(encode: Callable[[bytes], bytes], padding: str) -> None:
     data = b"\xff\xfe\xfd\xfc\xfb"
     with pytest.raises(Problem):
-        refuse_values(base64.b64encode(data).decode(), [Sensitive(data)])
+        refuse_values(encode(data).decode().rstrip("=") + padding, [Sensitive(data)])
