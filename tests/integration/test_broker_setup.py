@@ -314,6 +314,20 @@ def test_over_tls_it_is_the_certificate_that_was_given(place: Setup) -> None:
     assert {one["state"] for one in place.result()["files"]} == {"unchanged"}
 
 
+def test_a_reload_reads_the_configuration_again(place: Setup) -> None:
+    place.run()
+    place.start_broker()
+    conf, log = place.folder / "conf.d/jarvis.conf", place.folder / "log"
+    conf.write_text(conf.read_text() + "log_type information\n")
+
+    def reloads_in_words() -> bool:
+        place.reload_broker()
+        return "Reloading config" in log.read_text()
+
+    eventually(reloads_in_words, "the broker logs what it is told to by now")
+    assert "Unable to open" not in log.read_text()
+
+
 def test_a_dry_run_writes_nothing_and_shows_rights_but_no_password(place: Setup) -> None:
     before = sorted(place.folder.rglob("*"))
     said = place.run("--dry-run").stdout

@@ -16,6 +16,8 @@ from secretsd.cli.errors import Failed
 BEGIN: Final = "# >>> secretsctl broker setup: what stands down to the end mark is written anew each time >>>"
 END: Final = "# <<< secretsctl broker setup: the end mark; lines outside of the marks are kept <<<"
 BROKERS_USER: Final = "mosquitto"
+READABLE: Final = 0o644
+"""Mosquitto reads its configuration as root when it starts, and as a user of its own when it reloads."""
 
 Standing = Literal["new", "changed", "unchanged"]
 
@@ -30,6 +32,7 @@ class Planned:
     owner: int | None
     private: bool = False
     """Whether it holds passwords or their hashes, so that it is shown to nobody."""
+    mode: int = files.PRIVATE_FILE
 
     @property
     def standing(self) -> Standing:
@@ -39,15 +42,15 @@ class Planned:
         return "unchanged" if self.before == self.content else "changed"
 
     def write(self) -> None:
-        """Put the file in place, 0600, in a folder of the same owner where that has to be made. Raises OSError."""
+        """Put the file in place, in a folder of the same owner where that has to be made. Raises OSError."""
         folder = self.path.parent
         if not folder.is_dir():
             files.make_folder(folder)
             _give(folder, self.owner)
         if self.standing != "unchanged":
-            files.save(self.path, self.content.encode())
-        elif stat.S_IMODE(self.path.stat().st_mode) != files.PRIVATE_FILE:
-            self.path.chmod(files.PRIVATE_FILE)
+            files.save(self.path, self.content.encode(), self.mode)
+        elif stat.S_IMODE(self.path.stat().st_mode) != self.mode:
+            self.path.chmod(self.mode)
         _give(self.path, self.owner)
 
 

@@ -13,7 +13,7 @@ from secretsd import files as private
 from secretsd.cli.errors import Failed
 from secretsd.cli.material import without_newline
 from secretsd.cli.mosquitto import acl, listener, passwords
-from secretsd.cli.mosquitto.files import Planned, between_marks, brokers_uid, content_of, marked, owner_of
+from secretsd.cli.mosquitto.files import READABLE, Planned, between_marks, brokers_uid, content_of, marked, owner_of
 from secretsd.cli.mosquitto.listener import Listener
 from secretsd.config import Config
 from secretsd.model import is_name
@@ -111,7 +111,8 @@ def work_out(config: Config, policy: Policy, names: Collection[str], places: Pla
     listening, told = _listening(config, places, wishes)
     before = content_of(places.listener)
     ours = listener.block(listening, places.hashes, places.acl, told)
-    configuration = Planned(places.listener, marked(places.listener, before, ours, last=False), before, None)
+    text = marked(places.listener, before, ours, last=False)
+    configuration = Planned(places.listener, text, before, None, mode=READABLE)
     rights = Planned(places.acl, marked(places.acl, rules, acl.block(everyone), last=True), rules, broker)
     clear, hashes, logins = _logins(config, [one.name for one in everyone], daemon, places, wishes)
     written = [*clear, replace(hashes, owner=broker), rights, configuration]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,18 @@ def test_the_daemons_password_is_made_anew_where_it_cannot_be_read_any_more(plac
     (place.folder / "etc/mqtt.password").unlink()
     again = {one.user: one.made for one in plan(place).logins}
     assert (again["secretsd"], again["backend"]) == ("new", "kept")
+
+
+def test_mosquitto_may_read_its_configuration_as_a_user_of_its_own_and_no_other_file_is_others_to_read(
+    place: Installation,
+) -> None:
+    listener = place.folder / "mosquitto/conf.d/jarvis.conf"
+    for _ in ("new", "unchanged"):
+        for one in plan(place).files:
+            one.write()
+        assert {one.path.name for one in plan(place).files if one.path.stat().st_mode & 0o077} == {"jarvis.conf"}
+        assert stat.S_IMODE(listener.stat().st_mode) == 0o644
+        listener.chmod(0o600)  # as it was written before
 
 
 def test_what_was_interrupted_is_completed_by_the_next_run(place: Installation) -> None:
