@@ -63,8 +63,9 @@ def outlook(
             current[name], _ = arrived(record, kept, finishes=False, now_ms=now_ms, generation=record.generation)
             if wanted(name):
                 found.append(Planned(now_ms, name, "rotate", pending.version.version, record.expires_at))
-    agenda, done = Agenda(current, policy), 0
-    while (instant := max(agenda.next_instant(), now_ms)) <= until_ms:
+    agenda, done, instant = Agenda(current, policy), 0, now_ms
+    # What is to be placed anew is looked at with what happened last: its own instant may be past by then.
+    while (instant := max(agenda.next_instant(), instant)) <= until_ms:
         if len(found) >= most or done >= work:
             return found, False
         changed: list[str] = []

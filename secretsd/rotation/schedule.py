@@ -140,8 +140,9 @@ class Agenda:
             else:
                 self._records[name] = record
                 self._look(name, record)
-            if record is not None and slot is not None and before is not None and _waits_on(before, record):
-                self._held[name] = slot
+            if record is not None and before is not None and _unmoved(before, record):
+                if slot is not None:
+                    self._held[name] = slot
             elif self._spacing.apart(name) and not (record and slot and slot.at == record.current.created_at):
                 self._misplaced = True
             if record is not None:
@@ -264,11 +265,12 @@ def _on_its_way(record: SecretRecord) -> bool:
     return pending is not None and not pending.reported
 
 
-def _waits_on(before: SecretRecord, record: SecretRecord) -> bool:
-    """Tell whether a held rotation of `before` is that of `record` too: only graces ended, or it was called expired."""
+def _unmoved(before: SecretRecord, record: SecretRecord) -> bool:
+    """Tell whether a secret's rotations stand where they stood: only graces ended, or it was said to expire."""
     return (
         before.current.version == record.current.version
         and before.expires_at == record.expires_at
-        and record.rotation == "auto"
+        and before.rotation == record.rotation
+        and in_way(before) is None
         and in_way(record) is None
     )

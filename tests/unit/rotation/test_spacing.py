@@ -45,7 +45,7 @@ def policy(*rules: SecretRule) -> Policy:
 
 
 def rule(pattern: str, period_ms: int, **more: Any) -> SecretRule:
-    return SecretRule(pattern, type="generic", rotation="auto", rotation_ms=period_ms, grace_ms=0, **more)
+    return SecretRule(pattern, type="generic", rotation="auto", rotation_ms=period_ms, **{"grace_ms": 0, **more})
 
 
 def kept_under(rules: Policy, name: str) -> SecretSettings:
@@ -87,16 +87,19 @@ def gap_between(rules: Policy, one: str, other: str) -> int:
 
 
 RULES = st.builds(
-    lambda periods, windows, partners, gaps: policy(
+    lambda periods, windows, partners, gaps, graces: policy(
         *(
-            rule(f"{letter}*", period, window=window, not_with=others, gap_ms=gap)
-            for letter, period, window, others, gap in zip("abc", periods, windows, partners, gaps, strict=True)
+            rule(f"{letter}*", period, window=window, not_with=others, gap_ms=gap, grace_ms=grace)
+            for letter, period, window, others, gap, grace in zip(
+                "abc", periods, windows, partners, gaps, graces, strict=True
+            )
         )
     ),
     st.tuples(*[st.sampled_from([6 * HOUR_MS, DAY_MS + 5, 10 * DAY_MS])] * 3),
     st.tuples(*[st.sampled_from(WINDOWS)] * 3),
     st.tuples(*[st.sampled_from([(), ("a*",), ("b1",), ("c*", "b2"), ("*",)])] * 3),
     st.tuples(*[st.sampled_from([1000, HOUR_MS, 3 * HOUR_MS])] * 3),
+    st.tuples(*[st.sampled_from([0, 20 * 60_000, 2 * HOUR_MS])] * 3),
 )
 CREATED = st.fixed_dictionaries(
     {name: st.sampled_from([0, 1, 30 * 60_000, 5 * HOUR_MS, 3 * DAY_MS]).map(START_MS.__sub__) for name in NAMES}
@@ -108,7 +111,9 @@ CREATED = st.fixed_dictionaries(
 def test_rotations_keep_windows_and_distances_and_none_waits_for_ever(rules: Policy, created: dict[str, int]) -> None:
     records = made(rules, created)
     days = 40
-    found = [one for one in lived(rules, records, days) if one.what == "rotate"]
+    happens = lived(rules, records, days)
+    assert all(before.at <= after.at for before, after in itertools.pairwise(happens))
+    found = [one for one in happens if one.what == "rotate"]
     last = dict(created)
     for place, one in enumerate(found):
         window = rules.rule_for(one.name).window
@@ -280,6 +285,21 @@ def test_the_end_of_a_grace_doesnt_move_what_is_held() -> None:
     records["a"] = replace(records["a"], versions=(records["a"].current,))
     agenda.update(["a"], records)
     assert agenda.next_instant() == SUNDAY.next_open(now)
+
+
+def test_the_end_of_anothers_grace_doesnt_move_what_is_held() -> None:
+    rules = policy(rule("?", DAY_MS, window=NIGHT, not_with=("?",), gap_ms=HOUR_MS))
+    agenda, records = agenda_of(rules, {"a": START_MS - 1, "b": START_MS})
+    now = records["b"].expires_at
+    assert [(name, due.rotate) for name, _, due in agenda.due(now)] == [("a", True)]
+    new = replace(records["a"].current, version=2, created_at=now)
+    ending = replace(records["a"].current, grace_until=now + 5)
+    records["a"] = replace(records["a"], versions=(new, ending), expires_at=now + 9 * DAY_MS)
+    agenda.update(["a"], records)
+    assert agenda.next_instant() == now + 5
+    records["a"] = replace(records["a"], versions=(new,))
+    agenda.update(["a"], records)
+    assert agenda.next_instant() == now + HOUR_MS
 
 
 def begun(record: SecretRecord, now: int) -> Pending:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from secretsd_bus import parse_time
 
 from secretsd.clock import SETTLING_MS
@@ -183,10 +184,21 @@ windows:
 )
 
 
-async def test_the_outlook_is_what_the_schedule_then_does(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, policy=SPACED)
-    for name in ("db_a", "db_b", "db_c", "report", "auto_key", "signing"):
-        await create(bench, name, rotation="auto")
+GRACES_END_AMONG_THE_HELD = (
+    POLICY
+    + """
+  "db_*": {rotation: auto, rotation_period: 30d, grace_period: 20m, window: night, not_with: ["db_*"], gap: 30m}
+windows:
+  night: {from: "02:00", to: "06:00", time_zone: Europe/Berlin}
+"""
+)
+
+
+@pytest.mark.parametrize("policy", [SPACED, GRACES_END_AMONG_THE_HELD], ids=["spaced", "graces"])
+async def test_the_outlook_is_what_the_schedule_then_does(tmp_path: Path, policy: str) -> None:
+    bench = Bench(tmp_path, policy=policy)
+    for name in ("db_a", "db_b", "db_c", "db_d", "report", "auto_key", "signing"):
+        await create(bench, name, rotation="auto", type="generic" if name == "report" else UNSET)
         bench.clock.advance(HOUR_MS)
     await create(bench, "manual", rotation_period="40d", grace_period="10d")
     end = bench.clock.now_ms() + 90 * DAY_MS
@@ -206,6 +218,8 @@ async def test_the_outlook_is_what_the_schedule_then_does(tmp_path: Path) -> Non
         if event.type not in {"secret.created", "secret.listed"}
     ]
     assert foreseen.complete
+    instants = [one.at for one in foreseen.occurrences]
+    assert instants == sorted(instants)
     assert sorted((parse_time(one.at), one.name, one.what) for one in foreseen.occurrences) == sorted(done)
     assert {one.moved_by for one in foreseen.occurrences} >= {"db_a", "db_b"}
     await bench.close()
