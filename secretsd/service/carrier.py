@@ -29,7 +29,7 @@ from secretsd.vault.document import Document, Pending, SecretRecord
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 8
-"""Steps that run at the same time; what is beyond waits for its turn."""
+"""Steps that run at the same time, and as many urgent ones besides; what is beyond waits for its turn."""
 COMMIT_RETRY_SECS: Final = (1.0, 30.0)
 _LOOK_SECS: Final = 60.0
 """How long a wait for the next try may be without looking at the clock: it may have been set back."""
@@ -53,7 +53,9 @@ class Carrier:
         self._core = core
         self._orders = Orders(core)
         self._chance = chance
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = {urgent: asyncio.Semaphore(AT_ONCE) for urgent in (False, True)}
+        self._queued: dict[str, asyncio.Timeout] = {}
+        """The waits for a slot that isn't for urgent ones."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake: dict[str, asyncio.Event] = {}
         self._moved = asyncio.Event()
@@ -110,10 +112,13 @@ class Carrier:
 
     def _take_up(self, names: Iterable[str]) -> None:
         for name in names:
-            if self._pending(name) is None:
+            pending = self._pending(name)
+            if pending is None:
                 continue
             if name in self._tasks:
                 self._wake[name].set()
+                if pending.urgent and name in self._queued:
+                    self._queued.pop(name).reschedule(0)
                 continue
             self._wake[name] = asyncio.Event()
             self._tasks[name] = asyncio.get_running_loop().create_task(self._carry(name))
@@ -129,10 +134,14 @@ class Carrier:
                 if self._ending and pending.step != "test":
                     return
                 try:
-                    if await self._due(name, pending, pause):
-                        pause = 0.0
-                        async with self._slots:
+                    if not await self._due(name, pending, pause):
+                        continue
+                    pause = 0.0
+                    if await self._turn(name, pending):
+                        try:
                             await self._advance(name)
+                        finally:
+                            self._slots[pending.urgent].release()
                 except Problem as problem:
                     pause = min(max(pause * 2, COMMIT_RETRY_SECS[0]), COMMIT_RETRY_SECS[1])
                     log.error("rotation of %s: %s; gone on with in %d s", name, problem.detail, pause)  # noqa: TRY400
@@ -159,6 +168,19 @@ class Carrier:
                 await wake.wait()
                 return False
         return left <= _LOOK_SECS and core.stopped_serving is None
+
+    async def _turn(self, name: str, pending: Pending) -> bool:
+        """Take a slot, and tell whether it has: one that becomes urgent while it waits has to look for another."""
+        with contextlib.suppress(TimeoutError):
+            try:
+                async with asyncio.timeout(None) as wait:
+                    if not pending.urgent:
+                        self._queued[name] = wait
+                    await self._slots[pending.urgent].acquire()
+                    return True
+            finally:
+                self._queued.pop(name, None)
+        return False
 
     async def _advance(self, name: str) -> None:
         """Do the next step and commit what it came to."""

@@ -19,6 +19,7 @@ clients:
 secrets:
   db_password: {type: password, grace_period: 2d, rotator: {kind: shelf, admin: root_password, retries: 2}}
   auto_password: {type: password, rotation: auto, rotation_period: 30d, rotator: {kind: shelf, retries: 0}}
+  far_*: {type: password, rotator: {kind: shelf}}
 """
 SHELF = """
 from secretsd.rotators import Refused, Retryable, Rotator, RotatorConfig
@@ -141,10 +142,10 @@ def passing(shelf: Any) -> Any:
     return test
 
 
-async def begun(bench: Bench, **members: Any) -> None:
+async def begun(bench: Bench, *names: str, **members: Any) -> None:
     """Ask for a rotation and don't wait for it."""
     bench.service.until_settled = at_once
-    await rotate(bench, **members)
+    await rotate(bench, *names, **members)
     bench.service.until_settled = bench.carrier.until_settled
 
 
