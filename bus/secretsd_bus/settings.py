@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from secretsd_bus._files import read_regular
+from secretsd_bus._files import read_at_once
 from secretsd_bus.topics import Topics
 
 DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
@@ -58,7 +58,7 @@ class BusSettings:
         """Return what `password_file` holds, less a newline at its end; None without one. Raises OSError."""
         if self.password_file is None:
             return None
-        return read_regular(self.password_file).decode().removesuffix("\n").removesuffix("\r")
+        return read_at_once(self.password_file).decode().removesuffix("\n").removesuffix("\r")
 
 
 def _check_url(url: str) -> None:

@@ -68,5 +68,13 @@ def test_a_password_files_newline_is_not_part_of_the_password(tmp_path: Path, co
 
 def test_a_pipe_in_the_place_of_the_password_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="not a regular file"):
+    with pytest.raises(OSError, match="a pipe that nobody writes to"):
         BusSettings("mqtt://a", username="me", password_file=tmp_path / "pipe").read_password()
+
+
+def test_a_password_may_come_from_a_pipe_that_somebody_writes_to() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"secret\n")
+    os.close(writing)
+    assert BusSettings("mqtt://a", username="me", password_file=Path(f"/dev/fd/{reading}")).read_password() == "secret"
+    os.close(reading)
