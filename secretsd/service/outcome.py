@@ -77,7 +77,7 @@ def _of_replaced(names: Sequence[str], kids: dict[str, str | None]) -> list[str]
         )
     if untold:
         said.append(
-            f"{', '.join(untold)}: the request was carried out by an earlier release, and the secret has changed "
-            "since; read it."
+            f"{', '.join(untold)}: the request was carried out, and the secret has changed since; which version the "
+            "request made is no longer known: read the current one."
         )
     return said

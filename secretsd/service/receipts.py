@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,8 @@ from secretsd.vault.document import Document, Receipt, SecretRecord
 RECEIPT_LIFE_MS: Final = DAY_MS
 RECEIPTS_MOST: Final = 256
 KIDS_MOST: Final = 16_384
-"""In all receipts together, some 400 KB of the document; one request names 10,000 at most."""
+"""In all receipts together, some 400 KB of the document; one request names 10,000 at most. More are forgotten, never
+the receipt with them: that a change was made must be known, or it is made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Carried:
         return {name: self._kid(self.document.secrets.get(name)) for name in names}
 
     def _kid(self, record: SecretRecord | None) -> str | None:
-        # A receipt of release 0.1.0 knows the generation only.
+        # A receipt that lost its kids, or is of release 0.1.0, knows the generation only.
         if record is None or (self.receipt is not None and record.generation != self.receipt.generation):
             return None
         return brought(record).kid
@@ -89,21 +90,24 @@ def remembered(receipts: Sequence[Receipt]) -> tuple[Receipt, ...]:
     """Return those of the receipts, newest first, that are kept; the newest one always is.
 
     Where there are too many, the client that has the most loses its oldest: none can push out what another has that has
-    fewer.
+    fewer. Where they have too many kids, so it is with these, be it the newest one's; the receipt stays without them.
     """
-    while len(receipts) > RECEIPTS_MOST:
-        receipts = _without_one(receipts, lambda _: 1)
-    while len(receipts) > 1 and sum(len(receipt.kids) for receipt in receipts) > KIDS_MOST:
-        receipts = _without_one(receipts, lambda receipt: len(receipt.kids))
-    return tuple(receipts)
+    kept = list(receipts)
+    while len(kept) > RECEIPTS_MOST:
+        del kept[_oldest_of_most(kept, [1] * len(kept))]
+    counts = [len(receipt.kids) for receipt in kept]
+    while sum(counts) > KIDS_MOST:
+        place = _oldest_of_most(kept, counts)
+        kept[place], counts[place] = kept[place].without_kids(), 0
+    return tuple(kept)
 
 
-def _without_one(receipts: Sequence[Receipt], weight: Callable[[Receipt], int]) -> Sequence[Receipt]:
+def _oldest_of_most(receipts: Sequence[Receipt], weights: Sequence[int]) -> int:
+    """Return the place of the oldest receipt that weighs anything, of the client whose weigh the most together."""
     load: Counter[str] = Counter()
-    for receipt in receipts:
-        load[receipt.client] += weight(receipt)
-    _, place = max((load[receipt.client], place) for place, receipt in enumerate(receipts) if place > 0)
-    return [*receipts[:place], *receipts[place + 1 :]]
+    for receipt, weight in zip(receipts, weights, strict=True):
+        load[receipt.client] += weight
+    return max((load[receipts[place].client], place) for place, weight in enumerate(weights) if weight)[1]
 
 
 def _digest(secret: Sensitive, *parts: bytes) -> str:

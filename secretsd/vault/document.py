@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 from secretsd_bus import b64url_encode
 
 from secretsd.crypto.sensitive import Sensitive
@@ -190,8 +191,12 @@ class Receipt(Value, frozen=True):
 
     @property
     def kids(self) -> Sequence[str]:
-        """The kids that were made; none in a receipt of release 0.1.0."""
+        """The kids that were made; none in a receipt of release 0.1.0, and in one that was left without."""
         return self.fingerprint.split(" ")[2:]
+
+    def without_kids(self) -> Receipt:
+        """Return the receipt as one that knows no more than that the change was made."""
+        return replace(self, fingerprint=f"{self.digest} {self.client}")
 
 
 class SealedKey(Value, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -137,7 +137,7 @@ async def test_a_receipt_of_release_0_1_0_counts_as_far_as_it_knows(bench: Bench
     assert await put(bench, "mine", key="k") == first
     await refused("invalid-request", put(bench, "other", key="k"))
     await put(bench, "theirs")
-    assert "earlier release" in await refused("version-not-found", put(bench, "mine", key="k"))
+    assert "carried out" in await refused("version-not-found", put(bench, "mine", key="k"))
     assert bench.document.secrets[NAME].current.version == 3
 
 
@@ -175,12 +175,54 @@ def test_many_clients_have_equal_shares_and_the_oldest_goes_first() -> None:
     assert len(kept(each_one)) == RECEIPTS_MOST
 
 
-def test_requests_with_many_names_have_a_bound_of_their_own() -> None:
+def kids(known: Sequence[Receipt]) -> dict[int, int]:
+    """Return how many kids each receipt has, by its number."""
+    return {one.at: len(one.kids) for one in known}
+
+
+def test_requests_with_many_names_lose_their_kids_and_never_a_receipt() -> None:
     third = ["k" * 22] * (KIDS_MOST // 3)
-    asked = [receipt("quiet", 0, "k"), *(receipt("chatty", number, *third) for number in range(1, 9))]
-    assert kept(asked) == {"chatty": [8, 7, 6], "quiet": [0]}
-    huge = receipt("other", 9, *(["k" * 22] * KIDS_MOST))
-    assert kept([*asked, huge]) == {"other": [9]}
+    known: tuple[Receipt, ...] = ()
+    for one in [receipt("quiet", 0, "k"), *(receipt("chatty", number, *third) for number in range(1, 6))]:
+        known = remembered([one, *known])
+    assert kids(known) == {5: len(third), 4: len(third), 3: len(third), 2: 0, 1: 0, 0: 1}
+    assert [(one.key, one.digest, one.client, one.generation) for one in known] == [
+        *((f"key-{number}", "digest", "chatty", number) for number in range(5, 0, -1)),
+        ("key-0", "digest", "quiet", 0),
+    ]
+
+
+def test_a_request_with_many_names_costs_no_other_client_its_kids() -> None:
+    some, most = ["k" * 22] * 1000, ["k" * 22] * KIDS_MOST
+    known = remembered([receipt("chatty", 2, *most), receipt("quiet", 1, *some), receipt("chatty", 0, *some)])
+    assert kids(known) == {2: 0, 1: 1000, 0: 0}
+
+
+async def test_a_change_is_made_once_however_many_names_another_has(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secretsd.service.receipts.KIDS_MOST", 4)
+    names = ["a_password", "b_password", "c_password"]
+    for name in names:
+        await create(bench, name)
+    await rotate(bench, *names, key="k1")
+    await rotate(bench, *names[:2], key="k2")
+    detail = await refused("version-not-found", rotate(bench, *names, key="k1"))
+    assert detail.startswith("a_password, b_password: the request was carried out")
+    await refused("invalid-request", rotate(bench, "c_password", key="k1"))
+    assert [bench.document.secrets[name].current.version for name in names] == [3, 3, 2]
+
+
+async def test_without_its_kids_a_repetition_is_answered_with_what_nobody_has_changed_since(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secretsd.service.receipts.KIDS_MOST", 1)
+    names = ["a_password", "b_password"]
+    for name in names:
+        await create(bench, name)
+    first = await rotate(bench, *names, key="k")
+    assert bench.document.receipts[0].kids == []
+    assert await rotate(bench, *names, key="k") == first
 
 
 async def test_the_vault_keeps_them_within_their_bound(bench: Bench) -> None:
