@@ -11,7 +11,7 @@ from secretsd.cli import material
 from secretsd.cli.errors import Failed
 from secretsd.cli.leaks.needles import Value, too_short
 from secretsd.cli.output import progress
-from secretsd.cli.session import Session, decoded, secret_path
+from secretsd.cli.session import Session, decoded, near, secret_path
 from secretsd.model import Metadata, SecretAnswer
 
 _GONE: Final = frozenset({"not-found", "version-not-found"})
@@ -26,10 +26,11 @@ class Wanted:
 
 
 def read_values(session: Session, only: Sequence[str], skip: Sequence[str], least: int) -> Wanted:
-    """Return the values of all versions that are still given out, of secrets that match. Raises Failed, Unreachable."""
-    chosen = [
-        one for one in session.secrets() if (not only or _matches(only, one.name)) and not _matches(skip, one.name)
-    ]
+    """Return the values of all versions that are still given out, of secrets that match; at least one.
+
+    Raises Failed, also where there is nothing to look for, as that must not pass for nothing found; Unreachable.
+    """
+    chosen = _chosen(session.secrets(), only, skip)
     wanted = Wanted()
     with progress("reading secrets", len(chosen)) as advance:
         for secret in chosen:
@@ -39,7 +40,32 @@ def read_values(session: Session, only: Sequence[str], skip: Sequence[str], leas
                 elif secret.name not in wanted.too_short:
                     wanted.too_short.append(secret.name)
             advance()
+    if not wanted.values:
+        raise Failed(
+            f"nothing is looked for: no value of {', '.join(wanted.too_short) or 'these secrets'} has {least} bytes",
+            hint="--min-length looks for shorter values too",
+        )
     return wanted
+
+
+def _chosen(readable: Sequence[Metadata], only: Sequence[str], skip: Sequence[str]) -> list[Metadata]:
+    """Return the secrets that match. Raises Failed for none, and for a pattern of `only` that matches none: a slip."""
+    names = [one.name for one in readable]
+    if not names:
+        raise Failed(
+            "nothing is looked for: this client may read no secret",
+            hint="`secretsctl why CLIENT read NAME` says what decides; or be another client (JARVIS_CLIENT_ID)",
+        )
+    for glob in only:
+        if not fnmatch.filter(names, glob):
+            raise Failed(
+                f"no secret that this client may read matches {glob}",
+                hint=near(glob, names) or "`secretsctl ls` lists them",
+            )
+    chosen = [one for one in readable if (not only or _matches(only, one.name)) and not _matches(skip, one.name)]
+    if not chosen:
+        raise Failed("nothing is looked for: --skip leaves out every secret", hint="leave it out, or name fewer")
+    return chosen
 
 
 def _versions(session: Session, secret: Metadata) -> Iterator[Value]:

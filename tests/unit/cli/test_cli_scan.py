@@ -75,6 +75,30 @@ def test_short_values_are_left_out_and_named(ctl: Ctl, daemon: FakeDaemon, place
     assert ctl("scan", str(place), "--min-length", "4").exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--only", "brave_api_kye"], "did you mean brave_api_key?"),
+        (["--only", "*_key", "--only", "zz*"], "no secret that this client may read matches zz*"),
+        (["--skip", "*"], "--skip leaves out every secret"),
+        (["--min-length", "14"], "no value of brave_api_key has 14 bytes"),
+    ],
+)
+def test_to_look_for_nothing_is_an_error(ctl: Ctl, place: Path, options: list[str], says: str) -> None:
+    for more in ([], ["--json"]):
+        result = ctl("scan", str(place), *options, *more)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert says in result.stderr
+        assert "hint:" in result.stderr
+
+
+def test_a_client_that_may_read_nothing_proves_nothing(ctl: Ctl, daemon: FakeDaemon, place: Path) -> None:
+    daemon.secrets.clear()
+    result = ctl("scan", str(place))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "this client may read no secret" in result.stderr
+
+
 def test_only_the_secrets_that_match_are_read(ctl: Ctl, daemon: FakeDaemon, place: Path) -> None:
     daemon.plant("db_password", "pl4nted-pg")
     ctl("scan", str(place), "--only", "*_key", "--skip", "db_*")
