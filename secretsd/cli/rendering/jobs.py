@@ -97,7 +97,17 @@ def job(entry: Entry) -> Job:
         )
     except ValueError as error:
         raise BadJob(str(error)) from None
+    if _same(Path(entry.file), Path(entry.to)):
+        raise BadJob(f"{entry.to} is the template itself, which would be gone: name another file to make of it")
     return Job(Path(entry.file), Target(Path(entry.to).absolute(), access), orders)
+
+
+def _same(file: Path, to: Path) -> bool:
+    """Tell whether the two are one file, whatever links lead there."""
+    try:
+        return file.samefile(to)
+    except OSError:
+        return False  # at least one isn't there, which is told when it is needed
 
 
 def _order(text: str | None, *, shell: bool) -> Order | None:

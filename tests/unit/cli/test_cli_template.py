@@ -63,6 +63,24 @@ def test_the_status_tells_what_went_wrong(ctl: Ctl, tmp_path: Path, text: str, o
     assert ("tokken" not in text) or "did you mean token?" in result.stderr
 
 
+def test_a_template_is_not_made_into_itself(ctl: Ctl, source: Path, tmp_path: Path) -> None:
+    text = source.read_text()
+    (tmp_path / "link.j2").symlink_to(source)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    listed = tmp_path / "list.toml"
+    listed.write_text('[[template]]\nfile = "conf.j2"\nto = "folder/conf.j2"\n')
+    for given in (
+        [source, "--to", source],
+        [tmp_path / "link.j2", "--to", source],
+        [source, "--to", tmp_path / "folder" / "conf.j2"],
+        ["--config", listed],
+    ):
+        result = ctl("template", *map(str, given), "--once")
+        assert result.exit_code == 125
+        assert "is the template itself" in result.stderr
+        assert source.read_text() == text
+
+
 def test_a_slip_in_a_list_is_named_with_its_place(ctl: Ctl, source: Path, tmp_path: Path) -> None:
     listed = tmp_path / "list.toml"
     listed.write_text('[[template]]\nfile = "conf.j2"\nto = "conf"\nmodes = "0600"\n')
