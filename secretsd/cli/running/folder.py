@@ -7,6 +7,7 @@ there exactly as long as they are. By it the next run knows which files are ours
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -73,7 +74,9 @@ class Folder:
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise Failed(
                 f"{path} isn't private: secrets' files need a folder of the user who runs this, mode 0700",
-                hint=f"take another folder, or run `chmod 700 {path}`",
+                hint=f"take another folder, or run `chmod 700 {shlex.quote(str(path))}`"
+                if _is_free(path, found)
+                else "take another folder, one for this alone: /dev/shm/NAME or below /run (RuntimeDirectory=)",
             )
         if kind not in _IN_MEMORY and not on_disk:
             raise Failed(
@@ -119,6 +122,16 @@ class Folder:
             files.save(self.path / name, data)
         except OSError as error:
             raise Failed(f"{self.path / name} can't be written: {error.strerror}") from None
+
+
+def _is_free(path: Path, found: os.stat_result) -> bool:
+    """Tell whether nobody else can need the folder: to be told to close /dev/shm or /tmp would harm every service."""
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+        return False
+    try:
+        return next(path.iterdir(), None) is None
+    except OSError:
+        return False
 
 
 def differences(before: Mapping[str, Delivered], now: Mapping[str, Delivered]) -> list[Difference]:

@@ -46,8 +46,25 @@ def test_a_secret_takes_no_file_of_another_with_it(tmp_path: Path, table: Path) 
 
 def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path, table: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
-    with pytest.raises(Failed, match="isn't private"):
+    with pytest.raises(Failed, match="isn't private") as refused:
         Folder.open(tmp_path / "open", on_disk=False, mountinfo=table)
+    assert refused.value.hint == f"take another folder, or run `chmod 700 {tmp_path}/open`"
+
+
+@pytest.mark.parametrize(("mode", "used"), [(0o1777, False), (0o1777, True), (0o755, True), (0o777, True)])
+def test_nobody_is_told_to_close_a_folder_that_others_use(
+    tmp_path: Path, table: Path, mode: int, *, used: bool
+) -> None:
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    folder.chmod(mode)
+    if used:
+        (folder / "of another").touch()
+    with pytest.raises(Failed, match="isn't private") as refused:
+        Folder.open(folder, on_disk=False, mountinfo=table)
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("take another folder, one for this alone")
+    assert "chmod" not in refused.value.hint
 
 
 def test_a_disk_is_refused_unless_allowed(tmp_path: Path) -> None:
