@@ -69,8 +69,9 @@ class Service(Protocol):
         *,
         if_none_match: Container[str] | None,
         min_generation: int | None,
+        head: bool = False,
     ) -> Answered[ReadResult]:
-        """Return a secret's value; the body is None when its kid is in `if_none_match`."""
+        """Return a secret's value; the body is None when its kid is in `if_none_match`. With `head` it isn't sent."""
 
     async def consumers(self, caller: Caller, name: str) -> Answered[Consumers]:
         """Return who has which version of a secret."""

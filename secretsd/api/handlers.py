@@ -106,6 +106,7 @@ async def read(service: Service, caller: Caller, incoming: Incoming) -> Answer:
         queries.selector(found),
         if_none_match=condition,
         min_generation=queries.number(found, "min_generation"),
+        head=incoming.method == "HEAD",
     )
     result = answered.value
     headers = {"ETag": f'"{result.kid}"'}

@@ -45,9 +45,11 @@ class Reads:
         *,
         if_none_match: Container[str] | None,
         min_generation: int | None,
+        head: bool = False,
     ) -> Answered[ReadResult]:
         """Return a secret's value as of one generation; no body where the kid of what is meant is in `if_none_match`.
 
+        For a HEAD, `head`, the caller isn't given the value: its line says that it was told of it, not that it has it.
         Raises Problem `forbidden`, `not-found`, `version-not-found`, `behind`, `audit-unavailable`.
         """
         core = self._core
@@ -60,11 +62,11 @@ class Reads:
             version = self._found(document, name, selector, min_generation)
         except Problem as problem:
             problem.position = document.position
-            await self._audit_read(caller, document, name, None, problem.slug)
+            await self._audit_read(caller, document, name, None, problem.slug, head=head)
             raise
         unchanged = if_none_match is not None and version.kid in if_none_match
-        await self._audit_read(caller, document, name, version, "not-modified" if unchanged else "ok")
-        if version is not document.secrets[name].current:
+        await self._audit_read(caller, document, name, version, "not-modified" if unchanged else "ok", head=head)
+        if not head and version is not document.secrets[name].current:
             core.metrics.previous_reads.inc()
         body = None if unchanged else self._answer(document, keys, name, version)
         return Answered(ReadResult(body, version.kid), document.position)
@@ -212,11 +214,19 @@ class Reads:
             await core.committer.settle()
 
     async def _audit_read(
-        self, caller: Caller, document: Document, name: str, version: VersionRecord | None, outcome: str
+        self,
+        caller: Caller,
+        document: Document,
+        name: str,
+        version: VersionRecord | None,
+        outcome: str,
+        *,
+        head: bool,
     ) -> None:
         known = name if name in document.secrets or name in document.tombstones else None
         superseded = version is not None and version is not document.secrets[name].current
-        await self._audit(self._access("secret.read", caller, "read", known, version, outcome, superseded=superseded))
+        kind, action = ("secret.listed", "head") if head else ("secret.read", "read")
+        await self._audit(self._access(kind, caller, action, known, version, outcome, superseded=superseded))
 
     async def _audit(self, entry: Entry) -> None:
         await keep_reserve(self._core.reserve)

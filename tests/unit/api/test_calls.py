@@ -28,7 +28,7 @@ async def test_a_secret_is_answered_with_value_position_and_etag(ask: Ask, servi
     assert asked(service) == (
         "read",
         ("brave_api_key", Selector()),
-        {"if_none_match": None, "min_generation": None},
+        {"if_none_match": None, "min_generation": None, "head": False},
     )
 
 
@@ -284,11 +284,12 @@ async def test_key_sets_are_answered(ask: Ask) -> None:
     assert (await ask("GET", "/.well-known/jwks.json")).json["keys"][0]["kid"] == "published"
 
 
-async def test_head_answers_as_get_without_the_body(ask: Ask) -> None:
+async def test_head_answers_as_get_without_the_body(ask: Ask, service: FakeService) -> None:
     whole = await ask("GET", "/secret/a")
     head = await ask("HEAD", "/secret/a")
     assert (head.status, head.body) == (200, b"")
     assert head.headers["content-length"] == whole.headers["content-length"]
+    assert [named["head"] for _, _, named in service.calls] == [False, True]
 
 
 async def test_requests_are_counted_under_templates_never_paths(ask: Ask, service: FakeService) -> None:

@@ -59,6 +59,7 @@ def test_a_vain_reading_and_a_listing_tell_only_that_somebody_is_there() -> None
     sightings = Sightings()
     assert sightings.take("secret.read", at(1), data("backend", "db", None)) is None
     assert sightings.take("secret.listed", at(2), data("worker", "db", None)) is None
+    assert sightings.take("secret.listed", at(2), data("worker", "db", 3)) is None
     assert sightings.take("access.denied", at(3), data("other", "db", None)) is None
     assert sightings.secrets == {}
     assert sightings.seen == {"backend": at(1), "worker": at(2)}

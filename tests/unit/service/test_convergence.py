@@ -104,6 +104,22 @@ async def test_the_old_version_ends_when_the_last_consumer_has_moved(bench: Benc
     assert event.data["previous"] is None
 
 
+async def test_a_head_gives_nobody_the_new_version(bench: Bench) -> None:
+    await read(bench, "backend")
+    await rotate(bench)
+    asked = {"if_none_match": None, "min_generation": None, "head": True}
+    answer = await bench.service.read(caller("backend"), NAME, Selector(), **asked)
+    assert answer.value.kid == bench.document.secrets[NAME].current.kid
+    assert not await bench.scheduler.tick()
+    assert versions(bench) == [2, 1]
+    event = bench.events("secret.listed")[-1]
+    assert (event.data["action"], event.data["client"], event.data["name"]) == ("head", "backend", NAME)
+    assert (event.data["version"], event.data["outcome"]) == (2, "ok")
+    await read(bench, "backend")
+    assert await bench.scheduler.tick()
+    assert versions(bench) == [2]
+
+
 async def test_who_lags_is_waited_for_until_the_deadline_and_then_named(bench: Bench) -> None:
     await read(bench, "backend", "worker", caller("worker", "w-2"))
     await rotate(bench)
