@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,7 +14,17 @@ from secretsd import files as private
 from secretsd.cli.errors import Failed
 from secretsd.cli.material import without_newline
 from secretsd.cli.mosquitto import acl, listener, passwords
-from secretsd.cli.mosquitto.files import READABLE, Planned, between_marks, brokers_uid, content_of, marked, owner_of
+from secretsd.cli.mosquitto.certificate import refuse_unusable
+from secretsd.cli.mosquitto.files import (
+    BROKERS_USER,
+    READABLE,
+    Planned,
+    between_marks,
+    brokers_uid,
+    content_of,
+    marked,
+    owner_of,
+)
 from secretsd.cli.mosquitto.listener import Listener
 from secretsd.config import Config
 from secretsd.model import is_name
@@ -204,9 +215,14 @@ def _listening(config: Config, places: Places, wishes: Wishes) -> tuple[Listener
                 f"bus.url {bus.url} crosses a network without TLS, where passwords could be read",
                 hint="write it as mqtts://, or name a private address with --listen if that is meant",
             )
-    if bus.tls and (cert is None or key is None):
+    if not bus.tls:
+        made = Listener(port, address)
+    elif cert is None or key is None:
         raise Failed(f"bus.url {bus.url} needs the broker's certificate", hint="give --broker-cert and --broker-key")
-    made = Listener(port, address, *((cert, key) if bus.tls else (None, None)))
+    else:
+        made = Listener(port, address, cert, key)
+        said = (listener.directives(content_of(path) or "") for path in places.others())
+        refuse_unusable(cert, key, dict(chain.from_iterable(said)).get("user", BROKERS_USER))
     return made, _told(made, places)
 
 
@@ -243,7 +259,7 @@ def _told(made: Listener, places: Places) -> list[str]:
                 told.append(name)
             elif (
                 name in {"password_file", "acl_file"}
-                or (name == "allow_anonymous" and value == "true")
+                or (name in {"allow_anonymous", "per_listener_settings"} and value in {"true", "1"})
                 or (name in {"listener", "port"} and value.split()[:1] == [str(made.port)])
             ):
                 raise Failed(

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from secretsd.cli.errors import Failed
 from secretsd.cli.mosquitto.files import marked
 from secretsd.cli.mosquitto.plan import Places, Plan, Wishes, names_in, work_out
 from secretsd.policy import parse
+from tests.support.tls import make_server_certificate
 from tests.unit.cli.installation import Installation
 
 EXAMPLE = """
@@ -94,7 +98,16 @@ def test_a_user_that_is_not_there_cannot_be_renewed(place: Installation) -> None
 
 @pytest.mark.parametrize("file", ["mosquitto.conf", "conf.d/other.conf"])
 @pytest.mark.parametrize(
-    "line", ["allow_anonymous true", "password_file /x", "acl_file /x", "listener 1883", "port 1883"]
+    "line",
+    [
+        "allow_anonymous true",
+        "password_file /x",
+        "acl_file /x",
+        "listener 1883",
+        "port 1883",
+        "per_listener_settings true",
+        "per_listener_settings 1",
+    ],
 )
 def test_what_another_configuration_says_against_it_is_named(place: Installation, file: str, line: str) -> None:
     (place.folder / "mosquitto" / file).write_text(f"# {line}\n{line}\n")
@@ -111,13 +124,52 @@ def test_what_may_be_said_once_is_left_to_who_says_it_already(place: Installatio
     assert "\npersistence_location" not in content(plan(place), "jarvis.conf")
 
 
-def test_a_certificate_is_kept_by_the_next_run(place: Installation) -> None:
+@pytest.fixture
+def pair() -> Iterator[dict[str, Path]]:
+    """A certificate and its key, where Mosquitto's user may read them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        files = make_server_certificate(folder)
+        files["keyfile"].chmod(0o644)
+        yield files
+
+
+def test_a_certificate_is_kept_by_the_next_run(place: Installation, pair: dict[str, Path]) -> None:
     place.configure({"bus": {"url": "mqtts://broker.lan"}})
-    first = plan(place, Wishes(cert=Path("/c.pem"), key=Path("/k.pem")))
+    first = plan(place, Wishes(cert=pair["certfile"], key=pair["keyfile"]))
     for one in first.files:
         one.write()
     text = content(plan(place), "jarvis.conf")
-    assert "\nlistener 8883\ncertfile /c.pem\nkeyfile /k.pem\n" in text
+    assert f"\nlistener 8883\ncertfile {pair['certfile']}\nkeyfile {pair['keyfile']}\n" in text
+    pair["keyfile"].unlink()
+    with pytest.raises(Failed, match=f"{pair['keyfile']} can't be used"):
+        plan(place)
+
+
+@pytest.mark.parametrize(("cert", "key"), [("keyfile", "certfile"), ("cafile", "keyfile"), ("certfile", "certfile")])
+def test_what_is_no_certificate_and_its_key_is_refused(
+    place: Installation, pair: dict[str, Path], cert: str, key: str
+) -> None:
+    place.configure({"bus": {"url": "mqtts://broker.lan"}})
+    with pytest.raises(Failed, match="aren't a certificate and its key") as caught:
+        plan(place, Wishes(cert=pair[cert], key=pair[key]))
+    assert "--broker-key" in str(caught.value.hint)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as another user")
+def test_a_key_that_the_brokers_user_cannot_read_is_refused(place: Installation, pair: dict[str, Path]) -> None:
+    place.configure({"bus": {"url": "mqtts://broker.lan"}})
+    (place.folder / "mosquitto/mosquitto.conf").write_text("user nobody\n")
+    wishes = Wishes(cert=pair["certfile"], key=pair["keyfile"])
+    plan(place, wishes)
+    pair["keyfile"].chmod(0o600)
+    with pytest.raises(Failed, match=f"{pair['keyfile']} can't be read by nobody"):
+        plan(place, wishes)
+    pair["keyfile"].chmod(0o644)
+    pair["keyfile"].parent.chmod(0o700)
+    with pytest.raises(Failed, match="can't be read by nobody"):
+        plan(place, wishes)
 
 
 @pytest.mark.parametrize("name", ["homeassistant", "ha-client"])
@@ -158,9 +210,9 @@ def test_an_address_that_strangers_reach_comes_with_a_warning(place: Installatio
     assert "--broker-cert" in str(named.warning)
 
 
-def test_with_tls_any_address_will_do(place: Installation) -> None:
+def test_with_tls_any_address_will_do(place: Installation, pair: dict[str, Path]) -> None:
     place.configure({"bus": {"url": "mqtts://broker.lan"}})
-    named = plan(place, Wishes(listen=("0.0.0.0", 8883), cert=Path("/c.pem"), key=Path("/k.pem")))
+    named = plan(place, Wishes(listen=("0.0.0.0", 8883), cert=pair["certfile"], key=pair["keyfile"]))
     assert named.warning is None
 
 
@@ -221,8 +273,6 @@ def test_lines_outside_of_the_marks_never_become_a_clients_rights() -> None:
 
 
 if __name__ == "__main__":
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         example = Installation(Path(folder))
         example.configure({"bus": {"enabled": True, "url": "mqtt://127.0.0.1:1883", "topic_prefix": "jarvis/secretsd"}})
