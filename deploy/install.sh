@@ -340,7 +340,7 @@ purge_state() {
         [ -d "$one" ] || continue
         step "delete keys, vault and log in $one" || continue
         find "$one" -xdev -maxdepth 1 -type f \( -name 'vault.json*' -o -name 'master.key*' -o -name 'audit.*' \
-            -o -name .secretsd.reserve \) -delete
+            -o -name '.secretsd.reserve*' \) -delete
         # What restores moved aside, and what one that was interrupted left, is the old state and as secret.
         find "$one" -xdev -mindepth 1 -maxdepth 1 -type d \( -name 'before-restore-[0-9]*' -o -name .restore \
             -o -name .pruning \) -exec rm -rf {} +

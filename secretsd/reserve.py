@@ -21,11 +21,13 @@ log = logging.getLogger(__name__)
 
 RESERVED_BYTES: Final = 4 * 1024 * 1024
 FREE_BEFORE_BYTES: Final = 4 * RESERVED_BYTES
-"""So much has to be free before space is taken: a reserve must not be what fills the disk."""
+"""So much has to be free before space is first taken: a reserve must not be what fills the disk."""
+FREE_AGAIN_BYTES: Final = 2 * RESERVED_BYTES
+"""So much has to be free before it is taken back: less, since a small volume may never be as empty again."""
 FILE_NAME: Final = ".secretsd.reserve"
 SPENT: Final = (
     "the disk is full, and what is left is kept for changes by hand until "
-    f"{FREE_BEFORE_BYTES // (1024 * 1024)} MiB are free"
+    f"{FREE_AGAIN_BYTES // (1024 * 1024)} MiB are free"
 )
 """Why nothing is read while a reserve is spent."""
 _WRITE: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -54,7 +56,7 @@ class Reserve:
                 if self.spent:
                     log.info("there is room on the disk again: secrets are read as before")
                 self.spent = False
-            elif _size(self._paths[-1]) == 0:
+            elif _is_given_up(self._paths[-1]):
                 if not self.spent:
                     log.warning("%s; nothing is read until then", SPENT)
                 self.spent = True
@@ -74,18 +76,37 @@ class Reserve:
     def put_back(self) -> None:
         """Take again what was borrowed of the log's to make room, if it fits: that was kept before, and is."""
         with self._turn:
-            if self._paths and _size(self._paths[-1]) == 0:
+            if self._paths and _is_given_up(self._paths[-1]):
                 _fill(self._paths[-1])
 
 
 def _take(path: Path) -> bool:
-    if _size(path) == RESERVED_BYTES:
+    size = _size(path)
+    if size is not None and size >= RESERVED_BYTES:
         return True
+    if size is None:
+        with contextlib.suppress(OSError):
+            _new(path).unlink()  # of a start that was killed
     try:
         space = os.statvfs(path.parent)
     except OSError:
         return False
-    return space.f_bavail * space.f_frsize >= FREE_BEFORE_BYTES and _fill(path)
+    needed = FREE_BEFORE_BYTES if size is None else FREE_AGAIN_BYTES
+    return space.f_bavail * space.f_frsize >= needed and (_make(path) if size is None else _fill(path))
+
+
+def _make(path: Path) -> bool:
+    """Make the file. It gets its name when it is full, since one that isn't was given up."""
+    new = _new(path)
+    if os.path.lexists(path) or not _fill(new):
+        return False
+    try:
+        new.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        return False
+    return True
 
 
 def _fill(path: Path) -> bool:
@@ -106,6 +127,16 @@ def _fill(path: Path) -> bool:
                 path.unlink()
         return False
     return True
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(path.name + files.TEMPORARY_SUFFIX)
+
+
+def _is_given_up(path: Path) -> bool:
+    """Tell whether a file has less than its blocks: none, or a part where a kill came between."""
+    size = _size(path)
+    return size is not None and size < RESERVED_BYTES
 
 
 def _empty(path: Path) -> bool:

@@ -8,20 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from secretsd.reserve import FILE_NAME, RESERVED_BYTES
+from secretsd.reserve import FILE_NAME, FREE_BEFORE_BYTES, RESERVED_BYTES
 from tests.support.daemon import COMMANDS, Daemon
 from tests.support.waiting import eventually
 
 DISK_BYTES = 8 * RESERVED_BYTES
+SMALLEST_BYTES = FREE_BEFORE_BYTES + 2 * 1024 * 1024
+"""A disk on which a reserve is just taken; with what comes to lie there it isn't empty enough for that again."""
 LET_GO_BYTES = 256 * 1024
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', DISK_BYTES)},mode=0700", "tmpfs", str(folder)],
         capture_output=True,
         check=False,
     )
@@ -104,7 +106,7 @@ def test_what_was_kept_for_changes_stays_kept_over_a_restart(
 
     daemon.spawn()
     eventually(lambda: daemon.api.get("/healthz").status == 503, "it answers")
-    assert "until 16 MiB are free" in daemon.api.get("/healthz").json()["reason"]
+    assert "until 8 MiB are free" in daemon.api.get("/healthz").json()["reason"]
     logged = (small_disk / "audit.jsonl").read_bytes()
     for path in ("/secret/first", "/secrets", "/changes"):
         daemon.api.get(path).refused(503, "audit-unavailable")
@@ -114,6 +116,24 @@ def test_what_was_kept_for_changes_stays_kept_over_a_restart(
     filler.unlink()
     eventually(lambda: daemon.api.get("/healthz").status == 200, "it can serve again, though nobody asked it to")
     assert daemon.api.secret("second")["version"] == 2
+
+
+@pytest.mark.parametrize("small_disk", [SMALLEST_BYTES], indirect=True)
+def test_on_a_small_disk_there_is_a_way_back_though_something_stays_on_it(
+    small_disk: Path, new_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = new_daemon(config=on(small_disk)).start()
+    daemon.api.create("leaked", type="generic")
+    assert (small_disk / FILE_NAME).stat().st_size == RESERVED_BYTES
+    (small_disk / "stays").write_bytes(bytes(2 * 1024 * 1024))
+    filler = fill(small_disk)
+    eventually(lambda: daemon.api.get("/secret/leaked").status == 503, "no line can be written")
+    daemon.api.rotate("leaked", urgent=True)
+
+    filler.unlink()
+    eventually(lambda: daemon.api.get("/healthz").status == 200, "it can serve again with what is free")
+    assert daemon.api.secret("leaked")["version"] == 2
+    assert (small_disk / FILE_NAME).stat().st_size == RESERVED_BYTES
 
 
 def test_the_log_says_whether_it_is_written_for_everybody_again(

@@ -55,7 +55,7 @@ async def test_a_disk_that_is_kept_for_changes_by_hand_is_a_trouble(bench: Bench
     assert standing.troubles() == []
     bench.core.reserve.spent = True
     (trouble,) = standing.troubles()
-    assert "kept for changes by hand until 16 MiB are free" in trouble.words
+    assert "kept for changes by hand until 8 MiB are free" in trouble.words
 
 
 async def test_a_rollback_that_the_broker_sees_stops_the_serving(bench: Bench) -> None:
