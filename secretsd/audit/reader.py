@@ -11,7 +11,6 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
-from itertools import dropwhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -65,16 +64,11 @@ class LogReader:
         self._first: dict[_Key, int] = {}
         self._last: dict[_Key, int] = {}
 
-    def lines(self, after: int, since: str = "") -> Iterator[tuple[Peek, bytes]]:
+    def lines(self, after: int) -> Iterator[tuple[Peek, bytes]]:
         """Yield place and bytes (without newline) of the lines after sequence `after`; each sequence once, in order.
 
-        They begin with the first one that is not older than `since` (RFC 3339 as the log has it) and leave none out
-        from there on, also those that a clock set back made older. A file that is moved or removed meanwhile is read to
-        its end. Raises OSError.
+        A file that is moved or removed meanwhile is read to its end. Raises OSError.
         """
-        return dropwhile(lambda found: found[0].time < since, self._after(after))
-
-    def _after(self, after: int) -> Iterator[tuple[Peek, bytes]]:
         last, looks = after, _LOOKS
         while True:
             try:
@@ -91,6 +85,20 @@ class LogReader:
                 time.sleep(_LOOK_SECONDS)
             else:
                 return
+
+    def beginning(self, after: int, since: str) -> int | None:
+        """Return the sequence after which the lines begin that are asked for from `since` on and after `after`.
+
+        They begin with the log's first line that is not older than `since` (RFC 3339 as the log has it) and leave none
+        out from there on, also those that a clock set back made older. So it is `after` where that one doesn't come
+        after it. None where no line is young enough. Raises OSError.
+        """
+        newest = next(self.lines(after - 1), None) if after > 0 else None
+        if newest is not None and newest[0].number == after and newest[0].time >= since:
+            return after
+        young = (place.number - 1 for place, _ in self.lines(0) if place.time >= since)
+        first = next(young, None)
+        return None if first is None else max(first, after)
 
     def first_sequence(self, wanted: int = 0) -> int | None:
         """Return the sequence of the oldest line that is still there.

@@ -79,8 +79,8 @@ def head_at(reader: LogReader, sequence: int) -> str | None:
 
 
 def first_after(reader: LogReader, after: int, since: str) -> int | None:
-    """Return the sequence of the first line that is still there and not older than `since` (RFC 3339).
+    """Return the sequence of the first line after `after` that is still there and not older than `since` (RFC 3339).
 
     What follows it may be older, where the clock was set back.
     """
-    return next((place.number for place, _ in reader.lines(after, since)), None)
+    return next((place.number for place, _ in reader.lines(after) if place.time >= since), None)

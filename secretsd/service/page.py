@@ -25,9 +25,12 @@ def pieces(
         first = reader.first_sequence(after + 1)
         if first is not None and after + 1 < first:
             raise _gone(first)
+    begin = reader.beginning(after or 0, since) if since else after or 0
+    if begin is None:
+        return
     piece = bytearray()
-    count, last = 0, None if since else after
-    for place, line in reader.lines(after or 0, since):
+    count, last = 0, None if after is None else begin
+    for place, line in reader.lines(begin):
         if count == limit or place.number > durable:
             break
         if last is not None and place.number != last + 1:

@@ -31,7 +31,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def numbers(reader: LogReader, after: int, since: str = "") -> list[int]:
-    return [place.number for place, _ in reader.lines(after, since)]
+    begin = reader.beginning(after, since) if since else after
+    return [] if begin is None else [place.number for place, _ in reader.lines(begin)]
 
 
 def laid_out(folder: Path, vector: dict[str, Any]) -> list[Path]:
@@ -75,7 +76,8 @@ def test_from_a_time_on_no_line_is_left_out_though_the_clock_was_set_back(path: 
     write(path.with_name("audit.jsonl.1"), [*before, *slow[:100]])
     write(path, [*slow[100:], *after])
     assert numbers(LogReader(path), 0, rfc3339(START_MS + 390_000)) == list(range(390, 804))
-    assert numbers(LogReader(path), 400, rfc3339(START_MS + 390_000)) == [801, 802, 803]
+    for last in (389, 390, 400, 401, 700, 801, 803):
+        assert numbers(LogReader(path), last, rfc3339(START_MS + 390_000)) == list(range(max(last + 1, 390), 804))
     assert numbers(LogReader(path), 0, rfc3339(START_MS + day_ms + 1)) == [802, 803]
 
 
@@ -90,6 +92,16 @@ def test_plain_files_are_searched_by_halves(path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("secretsd.audit.reader.peek", lambda line: asked.append(line) or peek(line))  # type: ignore[func-returns-value]  # list.append gives None
     assert numbers(LogReader(path), 390) == list(range(391, 401))
     assert len(asked) < 150
+
+
+def test_where_a_page_goes_on_at_a_young_line_none_before_it_is_looked_at(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(path, LOG)
+    asked: list[bytes] = []
+    monkeypatch.setattr("secretsd.audit.reader.peek", lambda line: asked.append(line) or peek(line))  # type: ignore[func-returns-value]  # list.append gives None
+    assert numbers(LogReader(path), 390, rfc3339(START_MS + 390_000)) == list(range(391, 401))
+    assert len(asked) < 300
 
 
 def test_a_batch_that_stands_in_two_files_is_read_once(path: Path) -> None:

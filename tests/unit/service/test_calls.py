@@ -222,6 +222,23 @@ async def test_a_page_from_a_time_on_has_no_holes_where_the_clock_was_set_back(b
     assert (await whole(answer.value)).splitlines() == bench.audit_path.read_bytes().splitlines()[1:4]
 
 
+async def test_a_page_that_goes_on_under_the_same_time_leaves_nothing_out_and_is_told_of_a_hole(bench: Bench) -> None:
+    for jump_ms in (0, 1000, -60_000, 0, 0, 0):
+        bench.clock.jump(jump_ms)
+        await create(bench, f"s{bench.document.generation}")
+    lines = bench.audit_path.read_bytes().splitlines(keepends=True)
+
+    async def page(after: int | None) -> bytes:
+        answer = await bench.service.audit_lines(bench.caller(), after=after, since_ms=START_MS + 1000, limit=2)
+        return await whole(answer.value)
+
+    assert await page(None) == b"".join(lines[1:3])
+    assert await page(0) == b"".join(lines[1:3])
+    assert await page(3) == b"".join(lines[3:5])
+    bench.audit_path.write_bytes(b"".join([*lines[:3], *lines[4:]]))
+    assert "after=4" in (await refused("history-gone", page(3))).detail
+
+
 async def test_lines_that_are_gone_are_said_to_be(bench: Bench) -> None:
     for number in range(4):
         await create(bench, f"s{number}")
