@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from secretsd.model import MAX_REASON
@@ -89,8 +89,13 @@ def begun(
     return replace(record, versions=kept, pending=pending, generation=generation)
 
 
-def asked_again(record: SecretRecord, cause: Cause, now_ms: int, generation: int) -> SecretRecord:
-    """Return the record whose rotation, under way already, is asked for once more: a new incident, at once."""
+def asked_again(
+    record: SecretRecord, cause: Cause, now_ms: int, generation: int, grace_ms: int | UnsetType | None = UNSET
+) -> SecretRecord:
+    """Return the record whose rotation, under way already, is asked for once more: a new incident, at once.
+
+    A grace that is asked for with it is what holds; UNSET for none.
+    """
     pending = _pending(record)
     return replace(
         record,
@@ -101,6 +106,7 @@ def asked_again(record: SecretRecord, cause: Cause, now_ms: int, generation: int
             client=cause.client,
             reason=cause.reason,
             urgent=pending.urgent or cause.urgent,
+            grace_ms=pending.grace_ms if isinstance(grace_ms, UnsetType) else grace_ms,
             attempts=0,
             due_at=now_ms,
             failure=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from secretsd.config import Config
@@ -42,7 +43,7 @@ class Changes:
         self._policy = policy
         self._config = config
         self._laggards = laggards
-        self._departures = Departures(vault, self.generated)
+        self._departures = Departures(vault, self.generated, self.settings)
 
     def create(
         self,
@@ -70,16 +71,16 @@ class Changes:
         document: Document,
         generation: int,
         values: Mapping[str, Value | None],
-        grace_ms: Mapping[str, int | None],
+        grace_ms: Mapping[str, int | UnsetType | None],
         verb: Literal["rotated", "updated"],
         cause: Cause,
         now_ms: int,
     ) -> Draft:
         """Draft a new version of each secret in `values`, of the value there, or of a generated one.
 
-        `grace_ms` is that of the version before, each. Where a rotator has to bring it to the other end first, the
-        version is under way with this commit, and current with a later one. Raises Problem `value-required`,
-        `rotation-pending`.
+        `grace_ms` is that of the version before, each, UNSET for that of its settings. Where a rotator has to bring it
+        to the other end first, the version is under way with this commit, and current with a later one. Raises Problem
+        `value-required`, `rotation-pending`.
         """
         announcer = self.announcer(document)
         events: list[OwedLine] = []
@@ -95,9 +96,9 @@ class Changes:
                 continue
             if in_way(before) is not None:
                 raise Problem("rotation-pending", NO_ROTATOR)
-            record, ended = self._superseded(
-                name, before, value, generation, grace_ms[name], now_ms, urgent=cause.urgent
-            )
+            asked_ms = grace_ms[name]
+            grace = self.settings(name, before).grace_ms if isinstance(asked_ms, UnsetType) else asked_ms
+            record, ended = self._superseded(name, before, value, generation, grace, now_ms, urgent=cause.urgent)
             records[name] = record
             events.append(announcer.changed(verb, name, record, cause))
             events.extend(announcer.retired(name, record, version, cause) for version in ended)
@@ -152,9 +153,8 @@ class Changes:
             record = replace(record, versions=tuple(v for v in record.versions if v not in over), generation=generation)
         rule = self._policy.rule_for(name).rotator
         if due.rotate and rule is not None:
-            grace_ms = self.settings(name, record).grace_ms
             record, own = self._departures.depart(
-                announcer, name, record, rule, None, generation, grace_ms, "rotated", Cause(SCHEDULE, "expired"), now_ms
+                announcer, name, record, rule, None, generation, UNSET, "rotated", Cause(SCHEDULE, "expired"), now_ms
             )
             events.extend(own)
         elif due.rotate:

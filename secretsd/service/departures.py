@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
+from msgspec import UnsetType
 from msgspec.structs import replace
 
 from secretsd.crypto.sensitive import Sensitive
 from secretsd.errors import Problem
 from secretsd.model import MAX_VALUE_BYTES, Encoding
+from secretsd.policy import SecretSettings
 from secretsd.rotation.announce import SCHEDULE, Announcer, Cause, clean_reason
 from secretsd.rotation.pending import asked_again, begun, cancelled, dropped, in_way, tidying
 from secretsd.rotators import Refused, Rotator, RotatorRule
@@ -38,11 +40,17 @@ _IN_USE: Final = (
 
 
 class Departures:
-    """Drafts the begin of rotations. `generated` makes a value of a secret's type."""
+    """Drafts the begin of rotations. `generated` makes a value of a secret's type, `settings` says how it is kept."""
 
-    def __init__(self, vault: Vault, generated: Callable[[str, SecretRecord], Value]) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        generated: Callable[[str, SecretRecord], Value],
+        settings: Callable[[str, SecretRecord], SecretSettings],
+    ) -> None:
         self._vault = vault
         self._generated = generated
+        self._settings = settings
 
     def depart(
         self,
@@ -52,15 +60,15 @@ class Departures:
         rule: RotatorRule,
         value: Value | None,
         generation: int,
-        grace_ms: int | None,
+        asked_ms: int | UnsetType | None,
         verb: Literal["rotated", "updated"],
         cause: Cause,
         now_ms: int,
     ) -> tuple[SecretRecord, list[OwedLine]]:
         """Return the record with a new value under way, `value` or a generated one, and the events of that.
 
-        One that is under way already is asked for again, with its own token and value; one that only tidies up is
-        given up, which its own event tells. Raises Problem
+        One that is under way already is asked for again, with its own token and value, and the grace `asked_ms` where
+        one is; one that only tidies up is given up, which its own event tells. Raises Problem
         `rotation-pending` where `value` is another, `invalid-request` where the other end can't take it, or where
         it would end the current login at once and isn't urgent.
         """
@@ -68,9 +76,14 @@ class Departures:
         if under_way is not None:
             if value is not None and self._vault.open(name, under_way.version) != value[0]:
                 raise Problem("rotation-pending", _OTHER_VALUE)
-            after = asked_again(record, cause, now_ms, generation)
+            after = asked_again(record, cause, now_ms, generation, asked_ms)
+            promises = not (isinstance(asked_ms, UnsetType) or asked_ms == 0 or under_way.urgent or cause.urgent)
+            if promises and under_way.grace_ms == 0:
+                # Nothing was promised to the current login when this began.
+                self._in_turn(name, record, rule.build(), self._vault.open(name, under_way.version))
             return after, [announcer.changed("rotation_started", name, after, cause)]
         rotator = rule.build()
+        grace_ms = self._settings(name, record).grace_ms if isinstance(asked_ms, UnsetType) else asked_ms
         if value is None:
             value = self._shaped(name, record, rotator, lenient=cause.client == SCHEDULE)
         else:

@@ -77,15 +77,15 @@ def settled(kind: SecretType, wished: Wishes, rule: SecretRule, defaults: Securi
     )
 
 
-def grace_asked(period: str | UnsetType, days: int | UnsetType, settings: SecretSettings) -> int | None:
-    """Return the grace of one change in ms, None for until told. Raises Problem `invalid-request`.
+def grace_asked(period: str | UnsetType, days: int | UnsetType, settings: SecretSettings) -> int | UnsetType | None:
+    """Return the grace asked for one change in ms, None for until told, UNSET for none. Raises `invalid-request`.
 
     Where a grace ends when all have moved on, what is asked for is its deadline.
     """
     asked = requested_ms("grace", period, days)
     if asked is None and settings.converges:
         raise endless()
-    return settings.grace_ms if isinstance(asked, UnsetType) else asked
+    return asked
 
 
 def _wished(period: int | UnsetType | None) -> int | None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
-from msgspec import Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from secretsd.auth import Caller
 from secretsd.crypto.sensitive import Sensitive
@@ -156,8 +156,7 @@ class Writes:
             now_ms = core.clock.now_ms()
             version = readable_version(record, Selector(version=body.version), core.graces_until_ms)
             value = core.vault.open(name, version), version.encoding
-            grace = {name: self._settings(name, record).grace_ms}
-            return self._changes().renew(document, generation, {name: value}, grace, "rotated", cause, now_ms)
+            return self._changes().renew(document, generation, {name: value}, {name: UNSET}, "rotated", cause, now_ms)
 
         return await self._one(caller, "restore", name, body, idempotency_key, build)
 

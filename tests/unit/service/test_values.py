@@ -82,7 +82,7 @@ async def test_an_external_secret_never_rotates_by_itself(bench: Bench) -> None:
 
 def test_the_grace_of_one_change_is_what_is_asked_else_what_holds() -> None:
     holds = settings(grace_ms=7)
-    assert grace_asked(UNSET, UNSET, holds) == 7
+    assert grace_asked(UNSET, UNSET, holds) is UNSET
     assert grace_asked("0s", UNSET, holds) == 0
     assert grace_asked("never", UNSET, holds) is None
     assert grace_asked(UNSET, 2, holds) == 2 * DAY_MS
@@ -90,7 +90,7 @@ def test_the_grace_of_one_change_is_what_is_asked_else_what_holds() -> None:
 
 def test_a_grace_until_all_have_moved_on_is_never_without_end() -> None:
     holds = settings(grace_ms=7, converges=True)
-    assert grace_asked(UNSET, UNSET, holds) == 7
+    assert grace_asked(UNSET, UNSET, holds) is UNSET
     assert grace_asked("1d", UNSET, holds) == DAY_MS
     with pytest.raises(Problem):
         grace_asked("never", UNSET, holds)

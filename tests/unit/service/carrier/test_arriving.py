@@ -26,7 +26,7 @@ from tests.unit.service.carrier.shelf import (
     until,
     value,
 )
-from tests.unit.support.clock import DAY_MS
+from tests.unit.support.clock import DAY_MS, HOUR_MS
 from tests.unit.support.core import Bench
 
 
@@ -89,6 +89,19 @@ async def test_another_value_has_to_wait_and_the_same_one_is_asked_for_again(ben
     assert refused.value.slug == "rotation-pending"
     del shelf.wrong["set"]
     assert (await put(bench, "given-by-hand")).value.version == 2
+
+
+@pytest.mark.parametrize(("later", "holds"), [({"grace_period": "2d"}, 2 * DAY_MS), ({}, HOUR_MS)])
+async def test_the_grace_that_was_asked_for_last_holds(
+    bench: Bench, shelf: Any, later: dict[str, str], holds: int
+) -> None:
+    shelf.wrong["set"] = raises(shelf, "Refused")
+    await rotate(bench, grace_period="1h")
+    del shelf.wrong["set"]
+    (answer,) = await rotate(bench, **later)
+    assert answer.version == 2
+    current, before = bench.document.secrets[NAME].versions
+    assert before.grace_until == current.created_at + holds
 
 
 async def test_an_undo_reaches_the_other_end_too(bench: Bench, shelf: Any) -> None:
@@ -205,5 +218,11 @@ async def test_a_value_of_the_account_in_use_is_refused_unless_nothing_is_promis
     assert shelf.taken[NAME] == b"a-one"
     await put(bench, "b-one")
     assert [one.version for one in bench.document.secrets[NAME].versions] == [3, 2, 1]
+    shelf.wrong["set"] = raises(shelf, "Refused")
+    await put(bench, "b-two", grace_period="0s")
+    with pytest.raises(Problem) as refused:
+        await rotate(bench, grace_period="1h")
+    assert "account a, whose turn it is" in refused.value.detail
+    del shelf.wrong["set"]
     await put(bench, "b-two", urgent=True)
     assert [one.version for one in bench.document.secrets[NAME].versions] == [4]
