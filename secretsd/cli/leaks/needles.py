@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ MIN_LENGTH: Final = 8
 
 # By how many bytes come before the value in a larger text: how many characters of its base64 they have a part in.
 _LEADING: Final = {0: 0, 1: 2, 2: 3}
+# What Go escapes in JSON, so that it can stand in HTML.
+_HTML: Final = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"})
 
 
 @dataclass(frozen=True)
@@ -80,22 +84,46 @@ def _derived(value: bytes) -> Iterator[tuple[str, bytes]]:
         yield "base64url", text.translate(bytes.maketrans(b"+/", b"-_"))
     yield "hex", value.hex().encode()
     yield "hex", value.hex().upper().encode()
-    quoted = urllib.parse.quote_from_bytes(value, safe="")
-    yield "URL-encoded", quoted.encode()
-    yield "URL-encoded", _lower_escapes(quoted).encode()
-    yield "URL-encoded", urllib.parse.quote_from_bytes(value, safe="/").encode()
-    yield "URL-encoded", urllib.parse.quote_plus(value).encode()
-    try:
-        text_value = value.decode()
-    except UnicodeDecodeError:
-        return
-    yield "JSON", json.dumps(text_value)[1:-1].encode()
-    yield "JSON", json.dumps(text_value, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass")
+    for quoted in _url_encoded(value):
+        yield "URL-encoded", quoted.encode()
+        yield "URL-encoded", _lower_escapes(quoted).encode()
+    with contextlib.suppress(UnicodeDecodeError):
+        for escaped in _json_escaped(value.decode()):
+            yield "JSON", escaped.encode()
+            yield "JSON", _upper_escapes(escaped).encode()
+
+
+def _url_encoded(value: bytes) -> Iterator[str]:
+    """Yield it as Python, encodeURIComponent and HTML forms (there as Python, and as Java and browsers) do."""
+    for left in ("", "/", "!'()*"):
+        yield urllib.parse.quote_from_bytes(value, safe=left)
+    for left in ("", "*"):
+        plus = urllib.parse.quote_from_bytes(value, safe=f" {left}").replace(" ", "+")
+        yield plus
+        yield plus.replace("~", "%7E")
 
 
 def _lower_escapes(quoted: str) -> str:
     first, *rest = quoted.split("%")
     return first + "".join(f"%{part[:2].lower()}{part[2:]}" for part in rest)
+
+
+def _json_escaped(text: str) -> Iterator[str]:
+    """Yield it with what each must escape, with all beyond ASCII too, and both with PHP's slashes and Go's brackets."""
+    for ascii_only in (False, True):
+        plain = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        for one in (plain, plain.translate(_HTML)):
+            yield one
+            yield one.replace("/", r"\/")
+
+
+def _upper_escapes(escaped: str) -> str:
+    """Return it with capital digits in escapes."""
+    return re.sub(r"\\(u[0-9a-f]{4}|.)", lambda found: "\\" + _upper_digits(found[1]), escaped)
+
+
+def _upper_digits(escape: str) -> str:
+    return f"u{escape[1:].upper()}" if len(escape) > 1 else escape
 
 
 class Matcher:

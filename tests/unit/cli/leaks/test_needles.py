@@ -47,6 +47,25 @@ def test_a_value_is_found_in_every_form(form: str, text: bytes) -> None:
     assert hit.needle.form in {form, "base64"}
 
 
+ODD = "pl4nted!'()*~ +<a>&/\u00e9\\u00e9\""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """pl4nted!'()*~%20%2B%3Ca%3E%26%2F%C3%A9%5Cu00e9%22""",  # encodeURIComponent
+        """pl4nted%21%27%28%29*%7E+%2B%3Ca%3E%26%2F%C3%A9%5Cu00e9%22""",  # Java, URLSearchParams
+        """pl4nted%21%27%28%29%2A%7E+%2B%3Ca%3E%26%2F%C3%A9%5Cu00e9%22""",  # PHP
+        r"""pl4nted!'()*~ +<a>&\/\u00e9\\u00e9\"""",  # PHP
+        r"""pl4nted!'()*~ +\u003ca\u003e\u0026/\u00e9\\u00e9\"""".replace(r"/\u00e9", "/\u00e9"),  # Go
+        r"""pl4nted!'()*~ +<a>&/\u00E9\\u00e9\"""",  # capital digits
+        r"""pl4nted!'()*~ +\u003Ca\u003E\u0026\/\u00E9\\u00e9\"""",  # all of it
+    ],
+)
+def test_what_other_languages_encode_is_found(text: str) -> None:
+    assert search(f"<{text}>".encode(), value(ODD.encode()))
+
+
 @given(st.binary(min_size=8, max_size=40), st.binary(max_size=7), st.binary(max_size=7))
 def test_a_value_within_something_encoded_as_base64_is_found(text: bytes, before: bytes, after: bytes) -> None:
     if text.strip() != text or len(text) < 8:
