@@ -1,6 +1,7 @@
 """The order of things in a try-out, and its end."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -17,6 +18,7 @@ from demo.show import SECRET, fill, show, try_next
 from demo.telling import Teller
 
 FOLDER = ".run"
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def tryout(teller: Teller, place: Place) -> None:
@@ -53,19 +55,23 @@ async def tryout(teller: Teller, place: Place) -> None:
 
 
 async def until_told(teller: Teller, place: Place) -> None:
-    """Run the try-out until SIGINT, SIGTERM or the make that started it says to end; then end it in order."""
+    """Run the try-out until one of `ENDS` or the make that started it says to end; then end it in order."""
     task = asyncio.create_task(tryout(teller, place))
+    # Who has SIGHUP ignored (`nohup`) wants it to outlive the terminal.
+    deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    ends = [number for number in ENDS if not (deaf and number is signal.SIGHUP)]
 
     def stop() -> None:
         # Once: a second Ctrl-C, or make's, which Ctrl-C reaches too, must not cut short the orderly end.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ends:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
         if not task.cancelling() and task.cancel():
-            teller.line("Ending …", "dim")
+            with contextlib.suppress(OSError):  # a terminal that was closed
+                teller.line("Ending …", "dim")
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ends:
         loop.add_signal_handler(number, stop)
     status = make.our_make()
     watch = asyncio.create_task(make.follow(status, stop)) if status else None
@@ -79,7 +85,7 @@ async def until_told(teller: Teller, place: Place) -> None:
 
 
 def main() -> int:
-    """`make run`: 0 after Ctrl-C or SIGTERM, 1 when something stood in the way."""
+    """`make run`: 0 after Ctrl-C, SIGTERM or SIGHUP, 1 when something stood in the way."""
     teller = Teller()
     try:
         with held(Path(os.environ.get("RUN_DIR") or FOLDER)) as place:

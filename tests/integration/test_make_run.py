@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -175,7 +177,7 @@ def test_what_is_done_beside_it_is_told_as_it_happens(run: Run) -> None:
     assert re.search(r"secret\.rotated +postgres_password", run.text[before:])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_run_ends_with_0_and_all_that_it_started_and_starts_again_where_it_was(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -191,6 +193,22 @@ def test_a_run_ends_with_0_and_all_that_it_started_and_starts_again_where_it_was
     assert "Traceback" not in again.text
     assert "POST /rotate: version 2," in first.text
     assert "POST /rotate: version 3," in again.text
+
+
+def test_a_terminal_that_is_closed_ends_it_in_order(tmp_path: Path) -> None:
+    ours, its = pty.openpty()
+    name = os.ttyname(its)
+    # The first terminal that the leader of a session opens is the session's.
+    command = ("sh", "-c", f'exec "$0" -m demo <{name} >{name} 2>&1', sys.executable)
+    run = Run(tmp_path / "run", command=command)
+    shown = b""
+    while b"Ready: " not in shown:
+        assert select.select([ours], [], [], READY_SECS)[0], shown.decode()
+        shown += os.read(ours, 65536)
+    os.close(its)
+    os.close(ours)
+    assert run.process.wait(30) == 0
+    assert run.left_behind() == ""
 
 
 def test_without_mosquitto_it_runs_with_a_broker_in_pure_python(tmp_path: Path) -> None:
