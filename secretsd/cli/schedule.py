@@ -50,7 +50,8 @@ def schedule(settings: Settings, days: int, secret: str | None) -> None:
     now = datetime.fromisoformat(found.now)
     print_table(("WHEN", "UTC", "IN", "NAME", "WHAT", "WHY"), [_row(one, now) for one in found.occurrences])
     if not found.complete:
-        click.echo(f"… and more until {found.until[:10]}: ask for fewer --days, or for one --secret", err=True)
+        fewer = "fewer --days" if secret is not None else "fewer --days, or for one --secret"
+        click.echo(f"… and more until {found.until[:10]}: ask for {fewer}", err=True)
 
 
 def _row(one: Occurrence, now: datetime) -> list[Cell]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from secretsd.policy import Policy, SecretSettings
 from secretsd.rotation.pending import arrived, dropped, in_way
 from secretsd.rotation.schedule import Agenda, Due
-from secretsd.rotation.spacing import Slot
+from secretsd.rotation.spacing import Slot, Spacing
 from secretsd.rotation.transitions import superseded
 from secretsd.vault.document import SecretRecord, VersionRecord
 
@@ -49,11 +49,13 @@ def outlook(
     """Return what happens by `until_ms` if nobody does anything by hand, earliest first, and whether that is all.
 
     `settings` says how a secret is kept, `wanted` which ones are told of. It ends with the instant at which there are
-    `most` of those, or `work` of all.
+    `most` of those, or `work` of all that have a say in when they happen.
     """
-    current = dict(records)
+    spacing = Spacing(policy)
     found: list[Planned] = []
-    for name, record in records.items():
+    # What no distance is kept from has no say in when others rotate.
+    current = {name: record for name, record in records.items() if wanted(name) or spacing.apart(name)}
+    for name, record in list(current.items()):
         pending = in_way(record)
         if pending is not None and pending.step == "undo":
             current[name] = dropped(record)

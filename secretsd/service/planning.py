@@ -21,7 +21,7 @@ from secretsd.service.reads import Reads
 OCCURRENCES_MOST: Final = 10_000
 """Of those that are asked for."""
 WORK_MOST: Final = 100_000
-"""Of all that are looked through for them."""
+"""Of those, and of all others that a distance is kept from."""
 
 
 class Planning(Reads):

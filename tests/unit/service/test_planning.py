@@ -70,6 +70,19 @@ async def test_more_than_is_told_is_said_to_be(spaced: Bench, monkeypatch: pytes
     assert len(found.occurrences) == 3
 
 
+async def test_one_secret_is_told_of_however_much_happens_to_those_it_has_nothing_to_do_with(
+    spaced: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = CreateSecret(name="busy", type="generic", rotation="auto", rotation_period="1h", grace_period="0s")
+    await spaced.service.create(spaced.caller(), body, idempotency_key=None)
+    whole = (await spaced.service.schedule(spaced.caller(), days=60, pattern="db_?")).value
+    monkeypatch.setattr(planning, "WORK_MOST", 100)
+    assert not (await spaced.service.schedule(spaced.caller(), days=60, pattern=None)).value.complete
+    found = (await spaced.service.schedule(spaced.caller(), days=60, pattern="db_?")).value
+    assert found.complete
+    assert found.occurrences == whole.occurrences
+
+
 async def test_a_clock_in_doubt_is_told(spaced: Bench) -> None:
     spaced.clock.jump(DAY_MS)
     await spaced.scheduler.tick()
