@@ -26,6 +26,8 @@ PATTERN_WORDS: Final = {
 MAX_VALUE_BYTES: Final = 64 * 1024
 MAX_IN_GRACE: Final = 8
 MAX_REASON: Final = 200
+NOT_BACK: Final = "the old value is not back"
+"""How the failure of a rotation begins that left the other end with neither value known to work."""
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 NEVER_MS: Final = 253402300799999
 """`9999-12-31T23:59:59.999Z`, the instant that stands for never, in epoch milliseconds."""

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from secretsd.model import MAX_REASON
+from secretsd.model import MAX_REASON, NOT_BACK
 from secretsd.policy import SecretSettings
 from secretsd.rotation.announce import Cause
 from secretsd.rotation.transitions import superseded
@@ -48,7 +48,7 @@ def not_back(fault: Fault, trouble: Fault) -> Fault:
     else:
         short = fault.reason if len(fault.reason) <= _PART_MOST else f"{fault.reason[: _PART_MOST - 1]}…"
         said = f"{short}; {trouble.reason}"
-    return Fault(f"the old value is not back; {said}"[:MAX_REASON], fault.final)
+    return Fault(f"{NOT_BACK}; {said}"[:MAX_REASON], fault.final)
 
 
 def in_way(record: SecretRecord) -> Pending | None:

@@ -11,7 +11,7 @@ from msgspec import UnsetType
 from secretsd.cli.checks.context import Context
 from secretsd.cli.checks.finding import Check, Finding, Skip, combined, failure, listed, ok, plural, warning
 from secretsd.cli.output import NEVER_YEAR, duration_text
-from secretsd.model import Health, Metadata
+from secretsd.model import NOT_BACK, Health, Metadata, PendingRotation
 from secretsd.service.reads import VERSION
 
 OVERDUE_SECS: Final = 300.0
@@ -193,12 +193,13 @@ def judge_rotations(secrets: Sequence[Metadata], failing: int) -> Finding:
         return ok("every rotation gets through to its other end")
     known = [(one.name, one.pending) for one in secrets if not isinstance(one.pending, UnsetType)]
     tidied = {name: pending.failure for name, pending in known if pending.failing and pending.step == "finish"}
-    stuck = {name: pending.failure for name, pending in known if pending.failing and pending.step != "finish"}
+    stuck = {name: pending for name, pending in known if pending.failing and pending.step != "finish"}
     said, fixes = [], []
-    if stuck:
-        words = listed([f"{name} ({failure})" for name, failure in stuck.items()])
-        said.append(f"not through to the other end, the old value is in force: {words}")
-        fixes += [f"secretsctl rotate {name}   # once that is corrected; or --cancel" for name in stuck]
+    for at_risk, meaning in ((True, "which may refuse the old value too"), (False, "the old value is in force")):
+        named = [f"{name} ({one.failure})" for name, one in stuck.items() if _may_refuse_both(one) == at_risk]
+        if named:
+            said.append(f"not through to the other end, {meaning}: {listed(named)}")
+    fixes += [f"secretsctl rotate {name}   # once that is corrected; or --cancel" for name in stuck]
     if tidied:
         words = listed([f"{name} ({failure})" for name, failure in tidied.items()])
         said.append(f"the new value is in force, and the other end can't be tidied up: {words}")
@@ -207,6 +208,11 @@ def judge_rotations(secrets: Sequence[Metadata], failing: int) -> Finding:
         said.append(f"not through to the other end, or not tidied up there: {plural(failing, 'rotation')}")
         fixes.append("secretsctl ls   # shows which, to a client who may read them")
     return warning("; ".join(said), *fixes)
+
+
+def _may_refuse_both(pending: PendingRotation) -> bool:
+    """Tell whether the other end couldn't be given the old value again, so that it may take neither."""
+    return pending.step == "undo" or (pending.failure or "").startswith(NOT_BACK)
 
 
 def _seconds_past(secret: Metadata, now: datetime) -> float:

@@ -226,13 +226,32 @@ def test_where_only_tidying_up_fails_the_new_value_is_said_to_be_in_force() -> N
     assert finding.fixes[0].startswith("secretsctl rotate --cancel db_password")
 
 
-def pending(*, failing: bool, step: Literal["set", "finish"] = "set") -> PendingRotation:
+@pytest.mark.parametrize(
+    ("step", "failure"),
+    [("set", "the old value is not back; test: no login; rollback: down"), ("undo", "rollback: down")],
+)
+def test_where_the_old_value_is_not_back_it_is_not_said_to_be_in_force(
+    step: Literal["set", "undo"], failure: str
+) -> None:
+    lost = secret("db_password", pending=pending(failing=True, step=step, failure=failure))
+    fine = secret("web_password", pending=pending(failing=True))
+    finding = judge_rotations([lost, fine], 2)
+    first, second = finding.found.split("; not through")
+    assert f"may refuse the old value too: db_password ({failure})" in first
+    assert "in force" not in first
+    assert "the old value is in force: web_password (set: down)" in second
+    assert [fix.split()[2] for fix in finding.fixes] == ["db_password", "web_password"]
+
+
+def pending(
+    *, failing: bool, step: Literal["set", "finish", "undo"] = "set", failure: str = "set: down"
+) -> PendingRotation:
     return PendingRotation(
         version=2,
         step=step,
         since="2026-12-31T00:00:00.000Z",
         attempts=6,
         next_attempt="2027-01-01T00:10:00.000Z",
-        failure="set: down",
+        failure=failure,
         failing=failing,
     )
