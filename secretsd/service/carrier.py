@@ -58,6 +58,8 @@ class Carrier:
         """The waits for a slot that isn't for urgent ones."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake: dict[str, asyncio.Event] = {}
+        self._out: dict[str, Errand] = {}
+        """By name what may have brought a new value to the other end that is neither current nor taken back yet."""
         self._moved = asyncio.Event()
         self._hurried: set[str] = set()
         """Names whose next try doesn't wait for its time: the policy changed, which may be what it failed for."""
@@ -91,6 +93,7 @@ class Carrier:
             self._hurried |= self._tasks.keys()
             for wake in self._wake.values():
                 wake.set()
+        self._follow(done.names)
         if self._begun and not self._ending:
             self._take_up(done.names)
         moved, self._moved = self._moved, asyncio.Event()
@@ -110,18 +113,28 @@ class Carrier:
                 while not self._ending and not settled():
                     await self._moved.wait()
 
+    def _follow(self, names: Iterable[str]) -> None:
+        """Let go of what has arrived or was dropped, and end what brings the value of a secret that was deleted."""
+        for name in names:
+            errand = self._out.get(name)
+            if errand is None or errand.dropped:
+                continue
+            pending = self._pending(name)
+            if name not in self._core.document.secrets:
+                errand.drop()
+            elif pending is None or pending.step == "finish":
+                del self._out[name]
+
     def _take_up(self, names: Iterable[str]) -> None:
         for name in names:
             pending = self._pending(name)
-            if pending is None:
-                continue
             if name in self._tasks:
                 self._wake[name].set()
-                if pending.urgent and name in self._queued:
+                if (pending is None or pending.urgent) and name in self._queued:
                     self._queued.pop(name).reschedule(0)
-                continue
-            self._wake[name] = asyncio.Event()
-            self._tasks[name] = asyncio.get_running_loop().create_task(self._carry(name))
+            elif pending is not None:
+                self._wake[name] = asyncio.Event()
+                self._tasks[name] = asyncio.get_running_loop().create_task(self._carry(name))
 
     def _pending(self, name: str) -> Pending | None:
         record = self._core.document.secrets.get(name)
@@ -130,7 +143,7 @@ class Carrier:
     async def _carry(self, name: str) -> None:
         pause = 0.0
         try:
-            while (pending := self._pending(name)) is not None:
+            while (pending := await self._next(name)) is not None:
                 if self._ending and pending.step != "test":
                     return
                 try:
@@ -151,7 +164,18 @@ class Carrier:
                     log.error("rotation of %s: an unforeseen %s", name, type(error).__name__)  # noqa: TRY400
         finally:
             del self._tasks[name], self._wake[name]
+            self._out.pop(name, None)
             self._hurried.discard(name)
+
+    async def _next(self, name: str) -> Pending | None:
+        """Return what is under way, once the other end has its old value again where the secret was deleted."""
+        errand = self._out.get(name)
+        if errand is not None and errand.dropped:
+            del self._out[name]
+            trouble = await self._put_back(errand)
+            back = "the old value is back" if trouble is None else f"the old value is not back; {trouble.reason}"
+            log.warning("rotation of %s: its secret was deleted on the way; %s", name, back)
+        return self._pending(name)
 
     async def _due(self, name: str, pending: Pending, pause: float) -> bool:
         """Wait until the next try, or until something about it changed; tell whether it is to be tried now."""
@@ -191,6 +215,8 @@ class Carrier:
         self._hurried.discard(name)
         if record is None or pending is None or (journal.left_ms(pending, core.clock.now_ms()) and not hurried):
             return
+        if pending.step in {"finish", "undo"}:
+            self._out.pop(name, None)
         rule = core.policy.rule_for(name).rotator
         if rule is None:
             await self._without_rotator(name, pending)
@@ -207,14 +233,20 @@ class Carrier:
                 await self._settle(name, pending, errand, await self._put_back(errand))
 
     async def _set(self, name: str, pending: Pending, errand: Errand) -> None:
+        self._out[name] = errand
         fault = await self._counted("set", errand)
+        if errand.dropped:
+            return
         if fault is None:
             await self._commit(name, pending, lambda at: _quiet(name, journal.was_set(at.record, at.now_ms)))
         else:
             await self._fail(name, pending, errand.rule.retries, await self._with_old_back(errand, fault))
 
     async def _test(self, name: str, pending: Pending, errand: Errand) -> None:
+        self._out[name] = errand
         fault = await self._counted("test", errand)
+        if errand.dropped:
+            return
         if fault is not None:
             await self._fail(name, pending, errand.rule.retries, await self._with_old_back(errand, fault))
             return
@@ -243,6 +275,7 @@ class Carrier:
 
         Where `set` was refused for good, the other end hasn't taken anything if the old value still works.
         """
+        self._out.pop(errand.order.name, None)
         if fault.final and fault.reason.startswith("set") and await errand.run("test", reverse=True) is None:
             return fault
         trouble = await self._put_back(errand)

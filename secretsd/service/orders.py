@@ -31,6 +31,16 @@ class Errand:
     order: Order
     rule: RotatorRule
     known: list[Sensitive] = field(default_factory=list)
+    dropped: bool = False
+    """Whether its rotation is no longer under way, as the secret was deleted."""
+    _way: asyncio.Timeout | None = field(default=None, init=False)
+    """The limit of the method that runs, where that brings the new value."""
+
+    def drop(self) -> None:
+        """End what brings the new value, now; what puts the old one back goes on."""
+        self.dropped = True
+        if self._way is not None and not self._way.expired():
+            self._way.reschedule(0)
 
     async def run(self, method: Method, *, reverse: bool = False) -> Fault | None:
         """Run a method of the rotator, with `reverse` for the old value; return why it failed, None if it didn't."""
@@ -38,6 +48,7 @@ class Errand:
         said: str | None = None
         final = False
         limit = asyncio.timeout(self.rule.timeout_ms / 1000)
+        self._way = limit if method in {"set", "test"} and not reverse else None
         try:
             async with limit:
                 await getattr(self.rule.build(), method)(order)
@@ -49,6 +60,8 @@ class Errand:
             late = isinstance(error, TimeoutError) and limit.expired()
             seconds = self.rule.timeout_ms // 1000
             said = f"no answer within {seconds} s" if late else f"an unforeseen {type(error).__name__} in the rotator"
+        finally:
+            self._way = None
         if said is None:
             return None
         return Fault(clean_reason(f"{method}: {scrubbed(said, self.known)}") or method, final)

@@ -18,6 +18,7 @@ from tests.unit.service.carrier.shelf import (
     FIRST,
     NAME,
     POLICY,
+    at_once,
     begun,
     failing_for_new,
     kinds,
@@ -91,6 +92,51 @@ async def test_a_deleted_secret_takes_its_rotation_along(bench: Bench, shelf: An
     assert kinds(bench)[-1] == "secret.deleted"
 
 
+@pytest.mark.parametrize("step", ["set", "test"])
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_secret_deleted_in_the_middle_of_a_step_leaves_the_old_value_there(
+    bench: Bench, shelf: Any, step: str, cancelled: bool
+) -> None:
+    shelf.gates[step] = asyncio.Event()
+    await begun(bench)
+    await until(lambda: bool(shelf.calls) and shelf.calls[-1][0] == step)
+    if cancelled:
+        bench.service.until_settled = at_once
+        await bench.service.cancel(bench.caller(), NAME, idempotency_key=None)
+    await bench.service.delete(bench.caller(), NAME, idempotency_key=None)
+    await made(bench, NAME)
+    shelf.gates.pop(step).set()
+    await until(lambda: [method for method, *_ in shelf.calls][-2:] == ["rollback", "test"])
+    assert shelf.taken[NAME] == FIRST.encode() == (await value(bench)).encode()
+
+
+async def test_a_secret_deleted_just_when_a_step_is_over_leaves_the_old_value_there(bench: Bench, shelf: Any) -> None:
+    deleting: list[asyncio.Task[Any]] = []
+    taking = shelf.Shelf.set
+
+    async def deleted_then(self: Any, order: Any) -> None:
+        await taking(self, order)
+        deleting.append(asyncio.create_task(bench.service.delete(bench.caller(), NAME, idempotency_key=None)))
+
+    shelf.Shelf.set = deleted_then
+    await begun(bench)
+    await until(lambda: [method for method, *_ in shelf.calls][-2:] == ["rollback", "test"])
+    await deleting[0]
+    assert shelf.taken[NAME] == FIRST.encode()
+
+
+async def test_an_old_value_that_is_not_back_for_a_deleted_secret_is_told_in_the_log(
+    bench: Bench, shelf: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf.gates["set"] = asyncio.Event()
+    shelf.wrong["rollback"] = raises(shelf, "Retryable")
+    await begun(bench)
+    await until(lambda: bool(shelf.calls))
+    await bench.service.delete(bench.caller(), NAME, idempotency_key=None)
+    said = "rotation of db_password: its secret was deleted on the way; the old value is not back; rollback: down"
+    await until(lambda: said in caplog.messages)
+
+
 async def test_a_step_for_a_deleted_secret_says_nothing_of_the_rotation_of_its_successor(
     bench: Bench, shelf: Any
 ) -> None:
@@ -102,11 +148,11 @@ async def test_a_step_for_a_deleted_secret_says_nothing_of_the_rotation_of_its_s
     await begun(bench)
     shelf.gates["set"].set()
     await until(lambda: bench.document.secrets[NAME].under_way is None)
-    assert [method for method, *_ in shelf.calls] == ["set", "set", "test"]
+    assert [method for method, *_ in shelf.calls] == ["set", "rollback", "test", "set", "test"]
     assert (await value(bench)).encode() == shelf.taken[NAME]
 
 
-async def test_a_request_whose_secret_is_deleted_meanwhile_is_told_so(bench: Bench, shelf: Any) -> None:
+async def test_a_request_whose_secret_is_deleted_then_is_told_so(bench: Bench, shelf: Any) -> None:
     shelf.gates["test"] = asyncio.Event()
     requests = [asyncio.create_task(rotate(bench, NAME, "root_password"))]
     await until(lambda: bool(shelf.calls) and shelf.calls[-1][0] == "test")
