@@ -8,21 +8,27 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick
 
+from secretsd.cli.leaks.wrapped import passages, reach
 from secretsd.crypto.sensitive import Sensitive
 
 MIN_LENGTH: Final = 8
 """A shorter value would be found everywhere by chance."""
 
+BASE64: Final = "base64"
+WRAPPED: Final = "base64, wrapped"
+
 # By how many bytes come before the value in a larger text: how many characters of its base64 they have a part in.
 _LEADING: Final = {0: 0, 1: 2, 2: 3}
 # What Go escapes in JSON, so that it can stand in HTML.
 _HTML: Final = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"})
+
+_Key = tuple[str, int | None]
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,11 @@ class Needle:
     value: Value
     form: str
     text: bytes = field(repr=False)
+
+    @property
+    def key(self) -> _Key:
+        """Of which secret's version it is."""
+        return self.value.secret, self.value.version
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ def _derived(value: bytes) -> Iterator[tuple[str, bytes]]:
         encoded = base64.b64encode(bytes(before) + value)
         # The last character holds bits of what comes after, if the value doesn't end with it.
         text = encoded[lead : (before + len(value)) * 8 // 6]
-        yield "base64", text
+        yield BASE64, text
         yield "base64url", text.translate(bytes.maketrans(b"+/", b"-_"))
     yield "hex", value.hex().encode()
     yield "hex", value.hex().upper().encode()
@@ -131,28 +142,44 @@ class Matcher:
 
     def __init__(self, wanted: Sequence[Needle]) -> None:
         self._needles = wanted
-        self._overlap = max((len(one.text) for one in wanted), default=1) - 1
-        self._automaton = BytesAhoCorasick([one.text for one in wanted]) if wanted else None
+        self._automaton = _automaton(wanted)
+        self._base64 = [one for one in wanted if one.form == BASE64]
+        self._in_wrapped = _automaton(self._base64)
+        longest = max((len(one.text) for one in wanted), default=1) - 1
+        self._overlap = max(longest, reach(max((len(one.text) for one in self._base64), default=0)))
 
     def search(self, chunks: Iterable[bytes]) -> list[Hit]:
         """Return the first place of each secret's version in the stream, however the chunks cut it."""
-        found: dict[tuple[str, int | None], Hit] = {}
+        found: dict[_Key, Hit] = {}
         if self._automaton is None:
             return []
         tail, start, line = b"", 0, 1
         for chunk in chunks:
             buffer = tail + chunk
-            for index, begin, _ in self._automaton.find_matches_as_indexes(buffer, overlapping=True):
-                needle = self._needles[index]
-                key = needle.value.secret, needle.value.version
-                if key not in found:
-                    found[key] = Hit(needle, start + begin, line + buffer.count(b"\n", 0, begin))
+            for needle, begin in self._places(buffer, self._automaton, found):
+                if needle.key not in found:
+                    found[needle.key] = Hit(needle, start + begin, line + buffer.count(b"\n", 0, begin))
             keep = min(self._overlap, len(buffer))
             dropped = len(buffer) - keep
             line += buffer.count(b"\n", 0, dropped)
             start += dropped
             tail = buffer[dropped:]
         return list(found.values())
+
+    def _places(
+        self, buffer: bytes, automaton: BytesAhoCorasick, found: Container[_Key]
+    ) -> Iterator[tuple[Needle, int]]:
+        """Yield what is found where; of wrapped base64, unless it is found already, the text as it is broken there."""
+        for index, begin, _ in automaton.find_matches_as_indexes(buffer, overlapping=True):
+            yield self._needles[index], begin
+        if self._in_wrapped is None:
+            return
+        for passage in passages(buffer):
+            for index, *span in self._in_wrapped.find_matches_as_indexes(passage.joined, overlapping=True):
+                needle = self._base64[index]
+                if needle.key not in found:
+                    begin, end = passage.place(*span)
+                    yield Needle(needle.value, WRAPPED, buffer[begin:end]), begin
 
     def masked(self, text: str) -> str:
         """Return a path, or what names one, without the values in it: whose they are stands in their place."""
@@ -170,3 +197,7 @@ class Matcher:
         places = self._automaton.find_matches_as_indexes(data, overlapping=True)
         spans = [(begin, end, self._needles[index].value.secret) for index, begin, end in places]
         return sorted(spans, key=lambda one: (one[0], -one[1], one[2]))
+
+
+def _automaton(wanted: Sequence[Needle]) -> BytesAhoCorasick | None:
+    return BytesAhoCorasick([one.text for one in wanted]) if wanted else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -177,13 +178,15 @@ def test_a_hostile_configuration_runs_nothing(repository: GitRepository, tmp_pat
 
 def test_the_rewrite_takes_out_what_was_found(repository: GitRepository, tmp_path: Path) -> None:
     """The real git-filter-repo, with the file that is written for it."""
-    values = ("a", SECRET), ("b", SECRET + b"==>more"), ("c", PEM)
+    values = ("a", SECRET), ("b", SECRET + b"==>more"), ("c", PEM), ("d", b"pl4nted-wrapped")
+    lines = base64.encodebytes(b"x" * 50 + b"pl4nted-wrapped")
     repository.commit(
-        "with " + SECRET.decode(), {"one": SECRET + b"==>more\n", "two": b"<" + PEM + b">", "keep": b"kept"}
+        "with " + SECRET.decode(),
+        {"one": SECRET + b"==>more\n", "two": b"<" + PEM + b">", "keep": b"kept", "lines": lines},
     )
     repository.commit("2", {"one": None})
     before = found(repository, *values)
-    assert {one.secret for one in before} == {"a", "b", "c"}
+    assert {one.secret for one in before} == {"a", "b", "c", "d"}
     rules = tmp_path / "rules"
     rules.write_bytes(replacement_rules(before))
     filter_repo = str(Path(sys.executable).parent / "git-filter-repo")

@@ -73,6 +73,40 @@ def test_a_value_within_something_encoded_as_base64_is_found(text: bytes, before
     assert search(base64.b64encode(before + text + after), value(text))
 
 
+@pytest.mark.parametrize("width", [60, 64, 76])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n    "])
+def test_base64_is_found_however_its_lines_break(width: int, end: str) -> None:
+    for secret in (SECRET, random.Random(7).randbytes(300)):
+        for before in range(0, 80, 7):
+            encoded = base64.b64encode(b"x" * before + secret + b"y" * 20).decode()
+            lines = [encoded[start : start + width] for start in range(0, len(encoded), width)]
+            (hit,) = search(f"one\n{end.join(lines)}\n".encode(), value(secret))
+            assert hit.needle.form in {"base64", "base64, wrapped"}
+            assert hit.line in {2 + before * 4 // 3 // width, 2 + (before * 4 // 3 + 2) // width}
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 500])
+def test_wrapped_base64_across_chunks_is_found_with_its_text(size: int) -> None:
+    lines = base64.encodebytes(b"x" * 50 + SECRET + b"y" * 90)
+    data = b"one: 1\n" * 100 + lines + b"end\n" * 100
+    (hit,) = search(data, size=size)
+    assert (hit.line, hit.needle.form) == (101, "base64, wrapped")
+    assert hit.offset == data.index(hit.needle.text)
+    assert hit.needle.text.count(b"\n") == 1
+
+
+def test_a_last_short_line_and_a_prefix_before_the_first_are_looked_into() -> None:
+    first, second, last = base64.encodebytes(b"x" * 110 + SECRET).split(b"\n")[:3]
+    assert search(b"key=" + first + b"\n" + second + b"\n" + last)
+    first, second = base64.encodebytes(b"x" * 45 + SECRET + b"y" * 49).split(b"\n")[:2]
+    assert search(b"key=" + first + b"\n" + second + b"\n")
+
+
+def test_lines_of_code_are_not_taken_for_wrapped_base64() -> None:
+    text = base64.b64encode(SECRET)
+    assert search(b"x = " + text[:9] + b"\n" + text[9:] + b"\n") == []
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 16, 64])
 def test_a_value_across_chunks_is_found_with_its_line(size: int) -> None:
     data = b"one\ntwo\n" + b"x" * 30 + SECRET + b"\nrest" * 9
