@@ -60,6 +60,9 @@ password_file = {password_file}
 ca_file = {ca_file}
 checkpoint_secs = 2
 spread_ms = 0          # one client: nobody to spread it from
+
+[homeassistant]
+discovery = {discovery}      # on a broker of yours no device is left in your Home Assistant
 """
 
 
@@ -149,8 +152,11 @@ def furnish(place: Place) -> None:
             )
 
 
-def configure(place: Place, *, port: int, bus: BusSettings) -> str:
-    """Write the daemon's configuration and what a shell needs for it; the daemon's address."""
+def configure(place: Place, *, port: int, bus: BusSettings, discovery: bool) -> str:
+    """Write the daemon's configuration and what a shell needs for it; the daemon's address.
+
+    `discovery`: whether a Home Assistant at the broker is told of the daemon.
+    """
     url = f"http://127.0.0.1:{port}"
     values = {
         "bind": f"127.0.0.1:{port}",
@@ -166,7 +172,8 @@ def configure(place: Place, *, port: int, bus: BusSettings) -> str:
         "ca_file": bus.ca_file or "",
     }
     # A JSON string without \\u escapes is a TOML string.
-    _write(place.config, CONFIG.format(**{k: json.dumps(str(v), ensure_ascii=False) for k, v in values.items()}))
+    written = {k: json.dumps(str(v), ensure_ascii=False) for k, v in values.items()}
+    _write(place.config, CONFIG.format(**written, discovery=json.dumps(discovery)))
     token = place.token(ADMIN).read_text().strip()
     _write(place.headers(ADMIN), f"X-Jarvis-Client: {ADMIN}\nAuthorization: Bearer {token}\n")
     exports = client_environment(place, ADMIN, url, bus)

@@ -12,6 +12,7 @@ from demo.api import PREFERRED_PORT, open_daemon
 from demo.broker import open_broker
 from demo.child import Child
 from demo.errors import TryoutError
+from demo.leaving import take_away
 from demo.live import Ears, open_service, within
 from demo.place import Place, configure, furnish, held, shown
 from demo.show import SECRET, fill, show, try_next
@@ -26,7 +27,10 @@ async def tryout(teller: Teller, place: Place) -> None:
     async with AsyncExitStack() as stack:
         furnish(place)
         broker = await open_broker(stack, place)
-        url = configure(place, port=ports.choose(PREFERRED_PORT), bus=broker.settings)
+        guest = broker.kind == "yours"
+        if guest:
+            stack.push_async_callback(take_away, teller, place, broker.settings)
+        url = configure(place, port=ports.choose(PREFERRED_PORT), bus=broker.settings, discovery=not guest)
         daemon, api = await open_daemon(stack, place, url)
         whose = {"yours": "your broker", "mosquitto": "a Mosquitto", "amqtt": "amqtt (no Mosquitto here)"}[broker.kind]
         teller.line(f"secretsd at {url}, {whose} at {broker.settings.url}, state in {shown(place.root)}", "bold")

@@ -211,6 +211,25 @@ def test_a_terminal_that_is_closed_ends_it_in_order(tmp_path: Path) -> None:
     assert run.left_behind() == ""
 
 
+def test_a_broker_of_yours_is_left_as_it_was_found(run: Run, tmp_path: Path) -> None:
+    run.ready()
+    url = typed(f'. {run.folder}/env && printf %s "$JARVIS_MQTT_URL"')
+
+    def kept() -> str:
+        listen = ["mosquitto_sub", "-L", f"{url}/#", "--retained-only", "-W", "3", "-F", "%t %p"]
+        return subprocess.run(listen, capture_output=True, text=True, check=False, timeout=60).stdout
+
+    guest = Run(tmp_path / "run", BUS_URL=url)
+    guest.ready()
+    typed(f". {guest.folder}/env && secretsctl rm greeting --yes")
+    during = kept()
+    assert "jarvis-tryout/secretsd/secret/jwt_signing_key/state " in during
+    assert guest.end() == 0
+    after = kept()
+    assert "jarvis/secretsd/checkpoint/tryout " in after
+    assert "jarvis-tryout" not in after
+
+
 def test_without_mosquitto_it_runs_with_a_broker_in_pure_python(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", BROKER="amqtt")
     run.ready()

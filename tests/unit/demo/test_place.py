@@ -19,7 +19,7 @@ BUS = BusSettings(url="mqtt://127.0.0.1:1883")
 def place(tmp_path: Path) -> Iterator[Place]:
     with held(tmp_path / 'a "folder"') as place:
         furnish(place)
-        configure(place, port=8081, bus=BUS)
+        configure(place, port=8081, bus=BUS, discovery=True)
         yield place
 
 
@@ -63,6 +63,7 @@ def test_the_configuration_is_toml_whatever_the_folder_is_called(place: Place) -
     config = tomllib.loads(place.config.read_text())
     assert config["paths"]["vault_path"] == str(place.vault)
     assert config["bus"]["url"] == BUS.url
+    assert config["homeassistant"]["discovery"] is True
 
 
 def test_a_shell_takes_the_connection_from_the_env_file(place: Place) -> None:
