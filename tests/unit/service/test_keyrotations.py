@@ -196,8 +196,8 @@ async def test_a_read_that_began_before_a_rotation_is_answered_with_its_value(
     await filled(bench)
     audited = bench.service._audit_read
 
-    async def rotated_meanwhile(*arguments: Any) -> None:
-        await audited(*arguments)
+    async def rotated_meanwhile(*arguments: Any, **named: Any) -> None:
+        await audited(*arguments, **named)
         monkeypatch.setattr(bench.service, "_audit_read", audited)
         await rotate(bench, "master")
 
