@@ -22,7 +22,7 @@ from secretsd.config import Config, load
 from secretsd.errors import SecretsdError
 from secretsd.model import is_name
 
-_FILE: Final = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path)
+_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
 
@@ -143,7 +143,9 @@ def setup(
     places = Places(
         listener_file.absolute(), folder.absolute(), (password_dir or loaded.source.parent / PASSWORDS).absolute()
     )
-    wishes = Wishes(listen, broker_cert, broker_key, homeassistant_user, renew)
+    # As they are named: certbot's names are links, which another file is behind after a renewal.
+    cert, key = (None if one is None else one.absolute() for one in (broker_cert, broker_key))
+    wishes = Wishes(listen, cert, key, homeassistant_user, renew)
     plan = work_out(loaded, policy, names_in(loaded.paths.vault_path), places, wishes)
     if not dry_run:
         _write(plan)

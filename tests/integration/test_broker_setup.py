@@ -306,7 +306,10 @@ def test_over_tls_it_is_the_certificate_that_was_given(place: Setup) -> None:
     files = make_server_certificate(place.folder)
     files["keyfile"].chmod(0o644)  # the broker reads it as a user of its own
     place.daemon.configure({"bus": {"url": f"mqtts://127.0.0.1:{place.port}", "ca_file": str(files["cafile"])}})
-    place.run("--broker-cert", str(files["certfile"]), "--broker-key", str(files["keyfile"]))
+    live = place.folder / "live.pem"  # as certbot names a certificate: after a renewal another file is behind it
+    live.symlink_to(files["certfile"])
+    place.run("--broker-cert", str(live), "--broker-key", str(files["keyfile"]))
+    assert f"\ncertfile {live}\n" in (place.folder / "conf.d/jarvis.conf").read_text()
     place.start_broker()
     over = replace(place.as_("backend"), url=f"mqtts://127.0.0.1:{place.port}", ca_file=files["cafile"])
     assert asyncio.run(can_connect(over)) is None
