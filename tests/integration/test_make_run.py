@@ -26,6 +26,14 @@ SHELL = {name: value for name, value in os.environ.items() if not name.startswit
 STEPS = ("fetched", "rotated", "announced", "dropped", "refused")
 
 
+@pytest.fixture(autouse=True)
+def hears_of_its_terminal() -> Iterator[None]:
+    """A new terminal's programs don't ignore its end, though this suite may have been started with `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 class Run:
     """A `python -m demo` with a folder of its own, in a session of its own."""
 
