@@ -18,7 +18,7 @@ from typing import Self
 
 from secretsd_client._cache import Entry
 from secretsd_client._client import AsyncSecretsClient, Watch
-from secretsd_client._errors import SecretsError
+from secretsd_client._errors import CLOSED, SecretsError
 from secretsd_client._history import History
 from secretsd_client._model import Secret
 from secretsd_client._runtime import NOT_AWAITED, Runtime, forked
@@ -158,7 +158,7 @@ class SecretsClient:
             if (runtime := self._runtime) is not None and not self._closed:
                 return runtime
         self.close()
-        raise SecretsError("the client is closed")
+        raise SecretsError(CLOSED)
 
     def _serve(self, runtime: Runtime) -> None:
         """Be served by this one from now on, unless what interrupted its making has begun one of its own."""

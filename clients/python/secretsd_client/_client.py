@@ -11,6 +11,7 @@ from secretsd_client._acknowledge import Acknowledgements
 from secretsd_client._bus import Listener
 from secretsd_client._daemon import Behind, Daemon, HistoryGone, NoSecret
 from secretsd_client._errors import (
+    CLOSED,
     AccessDenied,
     AuthenticationFailed,
     SecretNotFound,
@@ -26,7 +27,6 @@ from secretsd_client._watch import Callback, Watchers, tell
 _BACKGROUND_FETCHES = 8
 _PATIENCE_SECS = 0.25
 """How long a read that has a stale value waits for a daemon that failed before: it may hang."""
-_CLOSED = "the client is closed"
 Deliver = Callable[[Callback, Secret], None]
 
 
@@ -159,13 +159,13 @@ class AsyncSecretsClient:
         except TimeoutError:
             return False
         if self._closed:
-            raise SecretsError(_CLOSED)
+            raise SecretsError(CLOSED)
         return True
 
     def start(self) -> Listener:
         """Begin the background work, if it hasn't begun; reads do that by themselves."""
         if self._closed:
-            raise SecretsError(_CLOSED)
+            raise SecretsError(CLOSED)
         if self._listener is None:
             asyncio.get_running_loop()  # raises where there is none, before anything has begun
             self._listener = Listener(
@@ -220,7 +220,7 @@ class AsyncSecretsClient:
                     raise SecretsUnavailable(f"reading {name}: the daemon, which failed before, doesn't answer")
         await asyncio.wait({fetch})
         if fetch.cancelled():
-            raise SecretsError(_CLOSED)
+            raise SecretsError(CLOSED)
         return fetch.result()
 
     def _may_hang(self, name: str) -> bool:

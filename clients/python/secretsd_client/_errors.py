@@ -9,6 +9,8 @@ SecretsError                    anything below; also a setting that makes no sen
 No message holds a value or a token, and no exception of a library underneath leaves the package.
 """
 
+CLOSED = "the client is closed"
+
 
 class SecretsError(Exception):
     """The root of everything that this package raises."""

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from secretsd_client._client import AsyncSecretsClient
-from secretsd_client._errors import SecretsError
+from secretsd_client._errors import CLOSED, SecretsError
 from secretsd_client._model import Secret
 from secretsd_client._settings import Settings
 from secretsd_client._watch import Callback, log_failure
@@ -199,7 +199,7 @@ def _handle(record: logging.LogRecord) -> None:
 
 
 def _closed() -> NoReturn:
-    raise SecretsError("the client is closed")
+    raise SecretsError(CLOSED)
 
 
 def _answer(answer: queue.SimpleQueue[Callable[[], T]], task: asyncio.Task[T]) -> None:

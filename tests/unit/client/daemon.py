@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,18 @@ class FakeDaemon:
         answer: web.StreamResponse = await handler(request)
         answer.headers["Vault-Generation"] = f"{self.epoch}:{self.generation}"
         return answer
+
+    def never_answers(self, name: str) -> asyncio.Event:
+        """Answer no question about `name` from now on; the event is set when there has been one."""
+        asked = asyncio.Event()
+
+        async def hang(_: web.Request) -> web.Response:
+            asked.set()
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+        self.answer_of[name] = hang
+        return asked
 
     def _problem(self, status: int, slug: str) -> web.Response:
         return web.json_response(

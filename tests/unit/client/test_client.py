@@ -299,14 +299,7 @@ async def test_a_watch_awaited_after_the_close_asks_nobody(daemon):
 
 
 async def test_who_waits_while_another_closes_the_client_is_told_so(daemon):
-    asked = asyncio.Event()
-
-    async def never_answers(_: web.Request) -> web.Response:
-        asked.set()
-        await asyncio.sleep(3600)
-        raise AssertionError
-
-    daemon.answer_of["db"] = never_answers
+    asked = daemon.never_answers("db")
     client = AsyncSecretsClient(daemon.settings(mqtt_url="mqtt://127.0.0.1:1"))
     waiting = [asyncio.create_task(work) for work in (client.get("db"), client.wait_ready(3600))]
     await asked.wait()
@@ -317,14 +310,7 @@ async def test_who_waits_while_another_closes_the_client_is_told_so(daemon):
 
 
 async def test_who_is_cancelled_while_it_reads_is_cancelled_also_in_the_moment_of_a_close(daemon):
-    asked = asyncio.Event()
-
-    async def never_answers(_: web.Request) -> web.Response:
-        asked.set()
-        await asyncio.sleep(3600)
-        raise AssertionError
-
-    daemon.answer_of["db"] = never_answers
+    asked = daemon.never_answers("db")
     client = AsyncSecretsClient(daemon.settings())
     first, second = (asyncio.create_task(client.get("db")) for _ in range(2))
     await asked.wait()

@@ -55,14 +55,7 @@ def _says_closed(outcome: Any) -> bool:
 
 
 async def test_all_who_wait_while_another_thread_closes_the_client_are_told_so(daemon):
-    asked = asyncio.Event()
-
-    async def never_answers(_: web.Request) -> web.Response:
-        asked.set()
-        await asyncio.sleep(3600)
-        raise AssertionError
-
-    daemon.answer_of["slow"], daemon.broker_url = never_answers, NOBODY
+    asked, daemon.broker_url = daemon.never_answers("slow"), NOBODY
     client = SecretsClient(daemon.settings(timeout_secs=3600.0))
     ready = _begin(client.wait_ready, 3600.0)
     read = _begin(client.get, "slow")
