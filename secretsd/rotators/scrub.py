@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
+from secretsd import jsontext
 from secretsd.crypto.sensitive import Sensitive
 
 STRUCK: Final = "[struck out]"
@@ -20,8 +21,6 @@ _LONE: Final = dict.fromkeys((*range(0xD800, 0xDC80), *range(0xDD00, 0xE000)), "
 """Surrogates that stand for no byte; the others are how Python keeps a byte that isn't text."""
 _QUOTES: Final = ("''", "'\\''", "'\"'\"'")
 """How SQL, bash, and shlex and dash write an apostrophe within apostrophes."""
-_HTML: Final = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
-"""What is escaped besides in JSON that is safe to stand in a web page."""
 
 
 def scrubbed(text: str, values: Iterable[Sensitive]) -> str:
@@ -137,19 +136,7 @@ def _forms(part: str) -> set[str]:
         " ".join(part.split()),
         quote(part, safe="", errors="surrogateescape"),
         repr(part)[1:-1],
-        *_jsons(part),
+        *jsontext.escaped(part),  # the first is msgspec's too: what `command` hands over
+        json.dumps(part, ensure_ascii=False)[1:-1].replace("\x7f", "\\u007f"),  # jq
     }
     return texts | {text.replace("'", quoted) for text in texts for quoted in _QUOTES}
-
-
-def _jsons(part: str) -> set[str]:
-    """Return a text as JSON has it: where that leaves a choice, each way that is in use."""
-    plain, ascii_only = json.dumps(part, ensure_ascii=False)[1:-1], json.dumps(part)[1:-1]
-    return {
-        plain,  # msgspec's too: what `command` hands over
-        ascii_only,
-        plain.replace("\x7f", "\\u007f"),  # jq
-        plain.translate(_HTML),  # Go
-        plain.replace("/", "\\/"),
-        ascii_only.replace("/", "\\/"),  # PHP
-    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import os
 import re
 import urllib.parse
@@ -14,6 +13,7 @@ from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick
 
+from secretsd import jsontext
 from secretsd.cli.leaks.wrapped import passages, reach
 from secretsd.crypto.sensitive import Sensitive
 
@@ -25,8 +25,6 @@ WRAPPED: Final = "base64, wrapped"
 
 # By how many bytes come before the value in a larger text: how many characters of its base64 they have a part in.
 _LEADING: Final = {0: 0, 1: 2, 2: 3}
-# What Go escapes in JSON, so that it can stand in HTML.
-_HTML: Final = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"})
 
 _Key = tuple[str, int | None]
 
@@ -99,7 +97,7 @@ def _derived(value: bytes) -> Iterator[tuple[str, bytes]]:
         yield "URL-encoded", quoted.encode()
         yield "URL-encoded", _lower_escapes(quoted).encode()
     with contextlib.suppress(UnicodeDecodeError):
-        for escaped in _json_escaped(value.decode()):
+        for escaped in jsontext.escaped(value.decode()):
             yield "JSON", escaped.encode()
             yield "JSON", _upper_escapes(escaped).encode()
 
@@ -117,15 +115,6 @@ def _url_encoded(value: bytes) -> Iterator[str]:
 def _lower_escapes(quoted: str) -> str:
     first, *rest = quoted.split("%")
     return first + "".join(f"%{part[:2].lower()}{part[2:]}" for part in rest)
-
-
-def _json_escaped(text: str) -> Iterator[str]:
-    """Yield it with what each must escape, with all beyond ASCII too, and both with PHP's slashes and Go's brackets."""
-    for ascii_only in (False, True):
-        plain = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
-        for one in (plain, plain.translate(_HTML)):
-            yield one
-            yield one.replace("/", r"\/")
 
 
 def _upper_escapes(escaped: str) -> str:
